@@ -1,0 +1,52 @@
+"""``ekiben``: the commands, and how errors leave it: 0 done, 1 an error of ours, 2 wrong usage."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from ekiben import __version__
+from ekiben.cli.models import models
+from ekiben.cli.predict import predict
+from ekiben.cli.printing import print_error
+from ekiben.errors import EkibenError
+
+
+class EkibenGroup(click.Group):
+    """A group whose commands' `EkibenError` ends the process with a clear line instead of a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Runs the command.
+
+        Raises:
+            click.ClickException: In place of an `EkibenError`.
+        """
+        try:
+            return super().invoke(ctx)
+        except EkibenError as e:
+            raise Failed(e) from e
+
+
+class Failed(click.ClickException):
+    """An `EkibenError` on its way to the user."""
+
+    exit_code = 1
+
+    def __init__(self, error: EkibenError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+    def show(self, file: Any = None) -> None:
+        """Prints the error on stderr."""
+        print_error(self.error, file)
+
+
+@click.group(cls=EkibenGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.version_option(__version__, prog_name="ekiben")
+def main() -> None:
+    """Take a trained model to production: register it, look at it, run it."""
+
+
+main.add_command(models)
+main.add_command(predict)

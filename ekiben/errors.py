@@ -1,0 +1,197 @@
+"""Every error Ekiben raises on purpose.
+
+    EkibenError
+    ├── SettingError                a setting (``EKIBEN_*``) has a value that cannot be used
+    ├── SpecError                   models/<name>/model.yaml is wrong: file, field, what would be right
+    ├── FeatureError                features.py cannot be loaded, or did not return what it must
+    ├── ArtifactError               a version's files cannot be trusted or used
+    │   ├── ChecksumMismatch        a file is missing, added or changed since the version was made
+    │   ├── GoldenRowsMismatch      the model loads but no longer gives the recorded outputs
+    │   └── RuntimeUnavailable      the framework that the version needs is not installed
+    ├── ParityError                 an exported model does not agree with the original
+    ├── RegistryError
+    │   ├── VersionNotFound
+    │   └── VersionExists
+    ├── StateError                  the control database cannot be read or written
+    └── RequestError                one request cannot be answered; never the server's fault alone
+        ├── InvalidRequest          the request is malformed: not JSON, wrong shape of the envelope
+        ├── InvalidRows             well formed, but rows break the signature; has ``details``
+        ├── UnknownModel            no such model, version or route
+        ├── MethodNotAllowed
+        ├── PayloadTooLarge
+        ├── UnsupportedMediaType
+        ├── NotReady                the model exists and cannot answer now; has ``retry_after_s``
+        │   └── QueueFull           it would be answered too late; has ``retry_after_s``
+        ├── DeadlineExceeded        its deadline passed before it was computed
+        └── PredictionFailed        the model itself failed on valid rows
+
+No HTTP or gRPC codes here: ``ekiben.serving.rest`` and ``ekiben.serving.grpc`` map them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+
+class EkibenError(Exception):
+    """The base of all errors Ekiben raises on purpose."""
+
+
+class SettingError(EkibenError):
+    """A setting has a value that cannot be used."""
+
+
+class SpecError(EkibenError):
+    """A model spec is wrong.
+
+    Attributes:
+        file: The spec's file, as the user would name it.
+        field: The path of the field inside it, for example ``inputs[2].type``.
+    """
+
+    def __init__(self, file: str, field: str, problem: str, right: str) -> None:
+        super().__init__(f"{file}: {field}: {problem}; {right}")
+        self.file = file
+        self.field = field
+
+
+class FeatureError(EkibenError):
+    """features.py cannot be loaded, or its ``transform`` did not return what it must."""
+
+
+class ArtifactError(EkibenError):
+    """A version's files cannot be trusted or used."""
+
+
+class ChecksumMismatch(ArtifactError):
+    """A file of the version is missing, added or changed since it was made."""
+
+
+class GoldenRowsMismatch(ArtifactError):
+    """The version loads but does not reproduce its recorded outputs.
+
+    Attributes:
+        rows: Indices of the golden rows that differ.
+    """
+
+    def __init__(self, message: str, rows: list[int]) -> None:
+        super().__init__(message)
+        self.rows = rows
+
+
+class RuntimeUnavailable(ArtifactError):
+    """The framework that the version needs is not installed here."""
+
+
+class ParityError(EkibenError):
+    """An exported model does not agree with the original on real rows."""
+
+
+class RegistryError(EkibenError):
+    """The model store refuses or lacks what was asked."""
+
+
+class VersionNotFound(RegistryError):
+    """No version matches the reference."""
+
+
+class VersionExists(RegistryError):
+    """The tag is taken; a version never changes once registered."""
+
+
+class StateError(EkibenError):
+    """The control database cannot be read or written."""
+
+
+class RowError(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One thing wrong with one row.
+
+    Attributes:
+        row: Index of the row in its request.
+        field: Name of the input, or None when the row as a whole is wrong.
+        value: The offending value, shortened where it is long.
+        rule: What would be right.
+    """
+
+    row: int
+    field: str | None
+    value: Any
+    rule: str
+
+    def __str__(self) -> str:
+        where = f"row {self.row}" if self.field is None else f"row {self.row}, field {self.field!r}"
+        return f"{where}: {self.rule} (got {self.value!r})"
+
+
+class RequestError(EkibenError):
+    """One request cannot be answered."""
+
+    def __init__(self, message: str, details: list[RowError] | None = None) -> None:
+        super().__init__(message)
+        self.details = details or []
+
+
+class InvalidRequest(RequestError):
+    """The request is malformed."""
+
+
+class InvalidRows(RequestError):
+    """Rows break the signature; ``details`` says row, field, value and rule."""
+
+    SHOWN = 20
+
+    def __init__(self, details: list[RowError]) -> None:
+        shown = details[: self.SHOWN]
+        more = len(details) - len(shown)
+        tail = f" (and {more} more)" if more else ""
+        super().__init__(f"{shown[0]}{'' if len(details) == 1 else f'; {len(details)} problems in all'}{tail}", shown)
+
+
+class UnknownModel(RequestError):
+    """No such model, version or route."""
+
+
+class MethodNotAllowed(RequestError):
+    """The path exists and does not take this method.
+
+    Attributes:
+        allow: The methods it takes.
+    """
+
+    def __init__(self, message: str, allow: str) -> None:
+        super().__init__(message)
+        self.allow = allow
+
+
+class PayloadTooLarge(RequestError):
+    """The body is larger than the server accepts."""
+
+
+class UnsupportedMediaType(RequestError):
+    """The body's content type or encoding is not one the route reads."""
+
+
+class NotReady(RequestError):
+    """The model exists and cannot answer now.
+
+    Attributes:
+        retry_after_s: Seconds after which a retry may succeed.
+    """
+
+    def __init__(self, message: str, retry_after_s: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class QueueFull(NotReady):
+    """The queue is so long that the answer would come after the deadline."""
+
+
+class DeadlineExceeded(RequestError):
+    """The deadline passed before the request was computed; the work was not done."""
+
+
+class PredictionFailed(RequestError):
+    """The model failed on rows that satisfy its signature."""

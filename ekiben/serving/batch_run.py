@@ -1,0 +1,147 @@
+"""One batch: the rows of its requests together, and each request's answer out of it.
+
+A row that breaks the signature, or that the model fails on, answers its own request alone; the others of its batch are
+computed without it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+
+from ekiben.errors import EkibenError, InvalidRows, PredictionFailed, RequestError, RowError
+from ekiben.model.outputs import Outputs
+from ekiben.model.predictor import Predictor
+from ekiben.model.signature import Payload
+
+Clock = Callable[[], float]
+
+
+class Answer:
+    """The rows of one request within the outputs of its batch."""
+
+    __slots__ = ("outputs", "start", "stop")
+
+    def __init__(self, outputs: Outputs, start: int, stop: int) -> None:
+        self.outputs = outputs
+        self.start = start
+        self.stop = stop
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One element a row; made once for the whole batch."""
+        return self.outputs.rows()[self.start : self.stop]
+
+    def tensors(self) -> dict[str, Any]:
+        """The outputs as named arrays."""
+        return self.outputs.take(self.start, self.stop).tensors()
+
+
+class Pending(msgspec.Struct):
+    """A request in the queue.
+
+    Attributes:
+        payload: Its rows, ``n`` of them.
+        received: Clock at which the request came.
+        deadline: Clock by which it must be answered.
+        queued: Clock at which it entered the queue.
+        shapes: Only requests of equal shapes share a batch.
+        future: Where its answer goes.
+    """
+
+    payload: Payload
+    n: int
+    received: float
+    deadline: float
+    queued: float
+    shapes: Any
+    future: asyncio.Future[Answer]
+
+
+class BatchReport(NamedTuple):
+    """What one batch was, for metrics.
+
+    Attributes:
+        rows: Rows computed.
+        started, ended: Clock of the run's begin and end, seconds.
+        members: The requests in it.
+        results: For each, its answer or why it has none.
+        outputs: All outputs; None where nothing could be computed.
+    """
+
+    rows: int
+    started: float
+    ended: float
+    members: list[Pending]
+    results: list[Answer | RequestError]
+    outputs: Outputs | None
+
+
+class BatchRun:
+    """Computes batches with one predictor. Touches nothing else, so that any thread may run it.
+
+    Args:
+        predictor: What computes.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(self, predictor: Predictor, clock: Clock) -> None:
+        self._predictor = predictor
+        self._signature = predictor.signature
+        self._clock = clock
+
+    def compute(self, members: list[Pending]) -> BatchReport:
+        """Computes a batch, in whatever thread calls.
+
+        Args:
+            members: Its requests, of one shape.
+        """
+        started = self._clock()
+        try:
+            results, outputs = self._compute_together(members)
+        except EkibenError as e:
+            results, outputs = self._compute_apart(members, e)
+        except Exception as e:  # noqa: BLE001  whatever a model raises answers its requests and not the server
+            results, outputs = self._compute_apart(members, PredictionFailed(f"the model failed: {type(e).__name__}: {e}"))
+        return BatchReport(outputs.n if outputs else 0, started, self._clock(), members, results, outputs)
+
+    def _compute_together(self, members: list[Pending]) -> tuple[list[Answer | RequestError], Outputs | None]:
+        batch = self._signature.merge([p.payload for p in members])
+        faults = self._signature.check(batch)
+        if faults:
+            return self._compute_without(members, faults)
+        outputs = self._predictor.run(batch)
+        results: list[Answer | RequestError] = []
+        start = 0
+        for pending in members:
+            stop = start + pending.n
+            results.append(Answer(outputs, start, stop))
+            start = stop
+        return results, outputs
+
+    def _compute_without(self, members: list[Pending], faults: Sequence[RowError]) -> tuple[list[Answer | RequestError], Outputs | None]:
+        """Answers the requests with bad rows by themselves and computes the others."""
+        starts = np.cumsum([0, *(p.n for p in members)])
+        own: dict[int, list[RowError]] = {}
+        for fault in faults:
+            index = int(np.searchsorted(starts, fault.row, side="right")) - 1
+            own.setdefault(index, []).append(RowError(fault.row - int(starts[index]), fault.field, fault.value, fault.rule))
+        good = [p for n, p in enumerate(members) if n not in own]
+        answers, outputs = self._compute_together(good) if good else ([], None)
+        rest = iter(answers)
+        return [InvalidRows(own[n]) if n in own else next(rest) for n in range(len(members))], outputs
+
+    def _compute_apart(self, members: list[Pending], error: EkibenError) -> tuple[list[Answer | RequestError], Outputs | None]:
+        """The batch failed as a whole: finds out whose rows it was by running each request alone."""
+        if len(members) == 1:
+            return [error if isinstance(error, RequestError) else PredictionFailed(str(error))], None
+        results: list[Answer | RequestError] = []
+        parts: list[Outputs] = []
+        for pending in members:
+            report = self.compute([pending])
+            results += report.results
+            parts += [report.outputs] if report.outputs else []
+        return results, Outputs.join(parts) if parts else None

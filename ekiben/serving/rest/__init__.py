@@ -1,0 +1,1 @@
+"""HTTP: thin transports that hand over to the data plane."""

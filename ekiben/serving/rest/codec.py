@@ -1,0 +1,64 @@
+"""What every JSON protocol shares: the decoded request, and what is wrong with a body that is none."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import msgspec
+
+from ekiben.errors import InvalidRequest
+from ekiben.model.signature import Payload, Rows, Signature
+from ekiben.serving.batch_run import Answer
+
+
+class Decoded(msgspec.Struct):
+    """A decoded request.
+
+    Attributes:
+        payload: Its rows or columns.
+        id: The id its body brings.
+        options: What the protocol's encoder must know of it.
+    """
+
+    payload: Payload
+    id: str | None = None
+    options: Any = None
+
+
+class Codec(Protocol):
+    """A protocol, for one version of a model."""
+
+    def decode(self, body: bytes) -> Decoded:
+        """Decodes a request's body.
+
+        Raises:
+            RequestError: It is not a valid request.
+        """
+
+    def encode(self, answer: Answer, request_id: str, options: Any) -> bytes:
+        """Encodes an answer."""
+
+
+def rows_payload(signature: Signature, rows: Rows) -> Payload:
+    """Rows as the batcher takes them: scalars as they are, to become arrays together with others'; tensors as arrays now.
+
+    Tensors are large, and one of a wrong shape must not spoil the batch it would join.
+
+    Raises:
+        InvalidRows: A tensor has the wrong shape.
+    """
+    return signature.batch(rows) if signature.has_tensors and rows else rows
+
+
+def untyped(body: bytes) -> Any:
+    """The body as plain Python values.
+
+    Raises:
+        InvalidRequest: It is not JSON.
+    """
+    try:
+        return msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as e:
+        raise InvalidRequest(f"the body is not JSON: {e}") from None
+    except RecursionError:
+        raise InvalidRequest("the body is nested too deeply") from None

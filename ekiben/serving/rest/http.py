@@ -1,0 +1,184 @@
+"""The little of HTTP the data plane needs, straight on ASGI."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from typing import Any, Final
+
+import msgspec
+
+from ekiben.errors import (
+    DeadlineExceeded,
+    InvalidRequest,
+    InvalidRows,
+    MethodNotAllowed,
+    NotReady,
+    PayloadTooLarge,
+    RequestError,
+    UnknownModel,
+    UnsupportedMediaType,
+)
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Headers = Mapping[bytes, bytes]
+
+STATUS: Final[tuple[tuple[type[RequestError], int], ...]] = (
+    (InvalidRequest, 400),
+    (UnknownModel, 404),
+    (MethodNotAllowed, 405),
+    (PayloadTooLarge, 413),
+    (UnsupportedMediaType, 415),
+    (InvalidRows, 422),
+    (NotReady, 503),
+    (DeadlineExceeded, 504),
+    (RequestError, 500),
+)
+_MAX_ID_CHARS: Final = 128
+_MAX_LENGTH_DIGITS: Final = 18
+_encode = msgspec.json.Encoder().encode
+
+
+class Disconnected(Exception):
+    """The client went away while its body was read; there is nobody to answer."""
+
+
+class Response(msgspec.Struct):
+    """What goes back."""
+
+    status: int
+    body: bytes
+    headers: list[tuple[bytes, bytes]] = []
+
+
+async def read_body(receive: Receive, headers: Headers, limit: int) -> bytes:
+    """Reads a request's body, never more of it than the limit.
+
+    Raises:
+        InvalidRequest: Its declared length is no number.
+        PayloadTooLarge: It is larger than ``limit`` bytes, by its declared length or by what came.
+        Disconnected: The client went away.
+    """
+    declared = headers.get(b"content-length")
+    if declared is not None:
+        if not declared.isdigit():
+            raise InvalidRequest(f"Content-Length is {declared.decode('latin-1')!r}; it must be the number of bytes in the body")
+        if len(declared) > _MAX_LENGTH_DIGITS or int(declared) > limit:
+            raise PayloadTooLarge(
+                f"the body has {declared[:_MAX_LENGTH_DIGITS].decode()} bytes; the limit is {limit} (EKIBEN_MAX_BODY_BYTES)"
+            )
+    parts: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise Disconnected
+        part: bytes = message.get("body", b"")
+        size += len(part)
+        if size > limit:
+            raise PayloadTooLarge(f"the body has more than {limit} bytes (EKIBEN_MAX_BODY_BYTES)")
+        if not message.get("more_body"):
+            return b"".join([*parts, part]) if parts else part
+        parts.append(part)
+
+
+def only_post(scope: Scope) -> None:
+    """Refuses every other method.
+
+    Raises:
+        MethodNotAllowed: It is not POST.
+    """
+    if scope["method"] != "POST":
+        raise MethodNotAllowed(f"{scope['path']} takes POST, not {scope['method']}", "POST")
+
+
+def is_json(headers: Headers) -> bool:
+    """Whether the body is JSON by its Content-Type; one that does not say is taken for it."""
+    content_type = headers.get(b"content-type")
+    if content_type is None or content_type == b"application/json":
+        return True
+    kind = content_type.split(b";", 1)[0].strip().lower()
+    return kind == b"application/json" or kind.endswith(b"+json")
+
+
+def check_json(headers: Headers) -> None:
+    """Refuses a body that says it is not plain JSON.
+
+    Raises:
+        UnsupportedMediaType: By its Content-Type or Content-Encoding.
+    """
+    if not is_json(headers):
+        kind = headers[b"content-type"].decode("latin-1")
+        raise UnsupportedMediaType(f"the body is {kind!r}; send Content-Type: application/json")
+    encoding = headers.get(b"content-encoding")
+    if encoding is not None and encoding.lower() != b"identity":
+        raise UnsupportedMediaType(f"the body's encoding {encoding.decode('latin-1')!r} is not read here; send it uncompressed")
+
+
+def timeout_of(headers: Headers) -> float | None:
+    """The client's own limit in milliseconds, from ``X-Request-Timeout-Ms``.
+
+    Raises:
+        InvalidRequest: It is not a positive number.
+    """
+    text = headers.get(b"x-request-timeout-ms")
+    if text is None:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise InvalidRequest(f"X-Request-Timeout-Ms is {text.decode('latin-1')!r}; it must be a positive number of milliseconds")
+    return value
+
+
+def id_of(headers: Headers) -> str | None:
+    """The request id from ``X-Request-Id``.
+
+    Raises:
+        InvalidRequest: It cannot be echoed in a header.
+    """
+    raw = headers.get(b"x-request-id")
+    if raw is None:
+        return None
+    text = raw.decode("latin-1")
+    if not fits_header(text):
+        raise InvalidRequest(f"X-Request-Id must be 1 to {_MAX_ID_CHARS} printable ASCII characters")
+    return text
+
+
+def fits_header(text: str) -> bool:
+    """Whether an id can stand in a header as it is."""
+    return 0 < len(text) <= _MAX_ID_CHARS and text.isascii() and text.isprintable()
+
+
+def error_response(error: RequestError) -> Response:
+    """``{"error": "...", "details": [{row, field, value, rule}]}`` with the status of the error."""
+    status = next(code for kind, code in STATUS if isinstance(error, kind))
+    body: dict[str, Any] = {"error": str(error)}
+    if error.details:
+        body["details"] = error.details
+    response = Response(status, _encode(body))
+    if isinstance(error, NotReady):
+        response.headers.append((b"retry-after", b"%d" % math.ceil(error.retry_after_s)))
+    if isinstance(error, MethodNotAllowed):
+        response.headers.append((b"allow", error.allow.encode()))
+    return response
+
+
+def json_response(value: Any, status: int = 200) -> Response:
+    """Any JSON-able value."""
+    return Response(status, _encode(value))
+
+
+async def respond(send: Send, response: Response, *, closing: bool = False) -> None:
+    """Sends a JSON response; ``closing`` asks the client to take another connection next time."""
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(response.body)), *response.headers]
+    if closing:
+        headers.append((b"connection", b"close"))
+    await send({"type": "http.response.start", "status": response.status, "headers": headers})
+    await send({"type": "http.response.body", "body": response.body})

@@ -1,0 +1,138 @@
+"""One worker's server: what is wired together, and its life from the first load to the last answer."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+from ekiben.errors import EkibenError, RequestError
+from ekiben.monitoring.metrics import Metrics
+from ekiben.registry import Registry
+from ekiben.serving.access_log import AccessLog
+from ekiben.serving.dataplane import DataPlane
+from ekiben.serving.host import Host
+from ekiben.serving.rest.app import ASGIApp, RestApp
+from ekiben.serving.rest.codec import rows_payload
+from ekiben.serving.tracing import Tracer
+from ekiben.settings import Settings
+
+logger = logging.getLogger("ekiben.server")
+
+SWITCH_INTERVAL_S = 0.0005
+"""A run that ends in its thread needs the interpreter back: 5 ms, Python's default, is longer than most runs."""
+
+_IDLE_S = 1.0
+
+
+def _silence_uvicorn_access_log() -> None:
+    """Uvicorn formats a line for every answer as long as its logger has a handler, also when BentoML drops the line."""
+    access = logging.getLogger("uvicorn.access")
+    access.handlers.clear()
+    access.propagate = False
+
+
+class Server:
+    """A worker's data plane.
+
+    Args:
+        models: Names of the models to serve.
+        settings: The settings in force.
+        registry: Where versions are.
+        metrics: This process's collectors.
+        fallback: BentoML's app.
+        tracer: Makes spans, or None.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        models: list[str],
+        *,
+        settings: Settings,
+        registry: Registry,
+        metrics: Metrics,
+        fallback: ASGIApp,
+        tracer: Tracer | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._tracer = tracer
+        self._log = AccessLog(settings.access_log_rate, lambda lines: os.write(sys.stdout.fileno(), lines))
+        self.host = Host(models, registry, metrics, providers=settings.onnx_providers, on_change=self._changed)
+        self.plane = DataPlane(self.host, clock)
+        self.app = RestApp(self.plane, fallback, clock=clock, max_body_bytes=settings.max_body_bytes, access_log=self._log, tracer=tracer)
+
+    def _changed(self) -> None:
+        self.app.rebuild_routes()
+
+    async def start(self) -> None:
+        """Loads the models and begins to watch for changes and for SIGTERM.
+
+        A model that cannot be loaded does not stop the others: the server runs, is not ready, and says which and why.
+        """
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
+        _silence_uvicorn_access_log()
+        self._log.start()
+        try:
+            await self.host.start()
+        except EkibenError:
+            logger.exception("the models cannot be loaded")
+            raise
+        for problem in self.host.not_ready():
+            logger.error("not ready: %s", problem)
+        self._drain_on_sigterm()
+
+    async def stop(self) -> None:
+        """Answers what is queued and lets go of everything."""
+        await self.host.stop()
+        await self._log.stop()
+        if self._tracer is not None:
+            await asyncio.to_thread(self._tracer.stop)
+
+    async def predict(self, model: str, instances: list[Any]) -> list[dict[str, Any]]:
+        """Predicts rows given as Python values, through the same data plane as every other request.
+
+        Raises:
+            RequestError: The rows cannot be answered.
+        """
+        call = self.plane.admit(model, None, received=self._clock(), timeout_ms=None)
+        signature = call.served.predictor.signature
+        try:
+            payload = rows_payload(signature, signature.parse_rows(instances))
+        except RequestError as e:
+            raise self.plane.failed(call, e) from None
+        return (await self.plane.infer(call, payload)).rows()
+
+    def _drain_on_sigterm(self) -> None:
+        """On SIGTERM: not ready at once, answering on for ``EKIBEN_DRAIN_S``, then the stop that uvicorn would have begun.
+
+        In between, every answer asks its client to close the connection, so that none is cut when the worker ends. A
+        server that nobody has asked for a while stops at once.
+        """
+        loop = asyncio.get_running_loop()
+        stop = signal.getsignal(signal.SIGTERM)
+        if not callable(stop):
+            return
+
+        def begin(number: int, frame: FrameType | None) -> None:
+            idle = self._clock() - self.app.last_request > _IDLE_S
+            if self.plane.draining or idle or not self._settings.drain_s:
+                self.plane.draining = True
+                stop(number, frame)
+                return
+            self.plane.draining = True
+            loop.call_soon_threadsafe(loop.call_later, self._settings.drain_s, stop, number, None)
+
+        try:
+            signal.signal(signal.SIGTERM, begin)
+        except ValueError:
+            # Not the main thread: whoever embeds the server handles its own signals.
+            logger.debug("SIGTERM is left to the embedding program")

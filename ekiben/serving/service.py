@@ -1,0 +1,97 @@
+"""`build_service`: a BentoML service with Ekiben's data plane in front. Everything a worker runs is wired here."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from _bentoml_sdk import Service
+
+from ekiben.errors import EkibenError
+from ekiben.model.spec import ModelSpec, load_spec
+from ekiben.registry import Registry, open_registry
+from ekiben.serving.typed_api import make_service_class
+from ekiben.settings import Settings, load_settings
+
+logger = logging.getLogger("ekiben.service")
+
+SERVICE_NAME = "ekiben"
+
+
+def build_service(models: str | Path) -> EkibenService:
+    """Makes the service that ``bentoml serve`` loads.
+
+    Args:
+        models: The models folder, beside the file that calls this. Each folder in it with a ``model.yaml`` is a model to
+            serve; which version answers is its champion in the model store.
+
+    Raises:
+        SettingError: An ``EKIBEN_*`` variable cannot be used.
+    """
+    settings = load_settings()
+    caller = sys._getframe(1).f_globals  # noqa: SLF001  BentoML finds a service by the module that assigns it
+    folder = Path(caller.get("__file__") or ".").absolute().parent / models
+    names = sorted(path.parent.name for path in folder.glob("*/model.yaml"))
+    registry = open_registry(settings)
+    specs = [spec for name in names if (spec := _spec_of(name, folder, registry)) is not None]
+    service = EkibenService(
+        name=SERVICE_NAME,
+        config={"workers": settings.workers, "traffic": {"timeout": 3600}},
+        inner=make_service_class(specs),
+    )
+    service.configure(names, settings, registry, caller["__name__"])
+    return service
+
+
+def _spec_of(name: str, folder: Path, registry: Registry) -> ModelSpec | None:
+    """What the typed endpoint shows: the spec of the version that answers, else the folder's."""
+    try:
+        return registry.resolve(name).artifact().spec
+    except EkibenError:
+        pass
+    try:
+        return load_spec(folder / name / "model.yaml")
+    except EkibenError as e:
+        logger.warning("%s: no typed endpoint: %s", name, e)
+        return None
+
+
+class EkibenService(Service):  # type: ignore[misc]  # BentoML ships no types
+    """A BentoML service whose ASGI app has the data plane in front.
+
+    Attributes:
+        server: This worker's server; there once `to_asgi` was called.
+    """
+
+    def configure(self, models: list[str], settings: Settings, registry: Registry, caller: str) -> None:
+        """Takes what the workers need. BentoML decides the constructor's arguments."""
+        self._models = models
+        self._settings = settings
+        self._registry = registry
+        self._caller_module = caller
+        self.server: Any = None
+
+    def to_asgi(self, is_main: bool = True) -> Any:  # noqa: FBT001, FBT002  BentoML's signature
+        """The worker's app: the data plane, and BentoML's app behind it."""
+        # NOTE: these import prometheus_client, which must see the directory that BentoML sets for its workers.
+        import prometheus_client  # noqa: PLC0415
+        from bentoml._internal.configuration.containers import BentoMLContainer  # noqa: PLC0415
+
+        from ekiben.monitoring.metrics import Metrics  # noqa: PLC0415
+        from ekiben.serving.server import Server  # noqa: PLC0415
+        from ekiben.serving.tracing import make_tracer  # noqa: PLC0415
+
+        fallback = super().to_asgi(is_main)
+        has_exporter = BentoMLContainer.tracing.exporter_type.get() is not None
+        self.server = Server(
+            self._models,
+            settings=self._settings,
+            registry=self._registry,
+            metrics=Metrics(prometheus_client.REGISTRY),
+            fallback=fallback,
+            tracer=make_tracer(os.environ, BentoMLContainer.tracer_provider.get() if has_exporter else None),
+        )
+        return self.server.app

@@ -1,0 +1,155 @@
+"""``python -m load_tests.bench``: one run, its tables, and a JSON file in ``bench-results/``."""
+
+from __future__ import annotations
+
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+from typing import Any, Final, NoReturn
+
+import click
+import msgspec
+from rich.console import Console
+
+from load_tests.bench import ekiben_store, machine, promises
+from load_tests.bench.contestants import PEERS, PROJECT, Workplace, contestants, ekiben_environ
+from load_tests.bench.fastapi_venv import InstallFailed, cache_folder, ensure_environment
+from load_tests.bench.models import BenchModel, make_models
+from load_tests.bench.race import Course, Race
+from load_tests.bench.report import tables
+from load_tests.bench.results import Failure, Results
+from load_tests.bench.servers import server_environ
+from load_tests.bench.wrk import WrkFailed, ensure_wrk
+
+MODELS: Final = ("tabular", "mlp")
+_FILE_WIDTH: Final = 160
+_STORE_S: Final = 180
+_OPEN_FILES: Final = 8192
+
+
+def _names(allowed: tuple[str, ...]) -> Callable[[click.Context, click.Parameter, str], tuple[str, ...]]:
+    def read(_context: click.Context, _parameter: click.Parameter, text: str) -> tuple[str, ...]:
+        found = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+        unknown = [name for name in found if name not in allowed]
+        if unknown or not found:
+            raise click.BadParameter(f"{', '.join(unknown) or 'nothing'} is not among {', '.join(allowed)}")
+        return found
+
+    return read
+
+
+def _numbers(_context: click.Context, _parameter: click.Parameter, text: str) -> tuple[int, ...]:
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdigit() and int(part) > 0 for part in parts):
+        raise click.BadParameter(f"{text!r} is not a list of whole numbers above 0, such as 1,32,64")
+    return tuple(dict.fromkeys(int(part) for part in parts))
+
+
+@click.command(help="Measures Ekiben, its peers and the ceilings side by side, and holds the figures against what is promised.")
+@click.option("--duration", default=5.0, show_default=True, type=click.FloatRange(min=1), help="Seconds of each load.")
+@click.option("--rounds", default=1, show_default=True, type=click.IntRange(min=1), help="How often all is measured; medians are shown.")
+@click.option("--peers", default=",".join(PEERS), show_default=True, callback=_names(PEERS), help="Who takes part.")
+@click.option("--models", default=",".join(MODELS), show_default=True, callback=_names(MODELS), help="Which models.")
+@click.option("--workers", default="1,2", show_default=True, callback=_numbers, help="Numbers of workers.")
+@click.option("--connections", default="1,32,64", show_default=True, callback=_numbers, help="Connections for the tabular model.")
+@click.option("--mlp-connections", default="32,64,128", show_default=True, callback=_numbers, help="Connections for the MLP.")
+@click.option("--skip-overload", is_flag=True, help="Leave out the open-loop loads of 4 times the capacity.")
+@click.option("--quick", is_flag=True, help="A look in about two minutes: loads of 1 s, 1 worker, few connections. No basis for claims.")
+@click.option(
+    "--output", default="bench-results", show_default=True, type=click.Path(file_okay=False, path_type=Path), help="For the JSON."
+)
+def main(output: Path, **options: Any) -> None:
+    """The command."""
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=_FILE_WIDTH)
+    signal.signal(signal.SIGTERM, _end)
+    _raise_open_files()
+    if options.pop("quick"):
+        options |= {"duration": 1.0, "workers": (1,), "connections": (1, 32), "mlp_connections": (64,)}
+    course = _course(options)
+    try:
+        wrk = ensure_wrk()
+    except WrkFailed as e:
+        raise click.ClickException(str(e)) from e
+    results = Results(started=datetime.now(UTC).isoformat(timespec="seconds"), machine=machine.describe(), options=options)
+    with tempfile.TemporaryDirectory(prefix="ekiben-bench-") as folder:
+        _race(course, results, Path(folder), wrk, console)
+    judged = promises.judge(results)
+    for table in tables(results, judged):
+        console.print(table, "")
+    file = output / f"{results.started.replace(':', '').removesuffix('+0000')}.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    verdicts = [{**msgspec.to_builtins(p), "reached": p.is_reached} for p in judged]
+    file.write_bytes(msgspec.json.format(msgspec.json.encode({**msgspec.to_builtins(results), "promises": verdicts}), indent=1))
+    console.print(f"written to {file}")
+    sys.exit(1 if results.failures else 0)
+
+
+def _course(options: dict[str, Any]) -> Course:
+    connections = {"tabular": options["connections"], "mlp": options["mlp_connections"]}
+    return Course(
+        models={name: connections[name] for name in options["models"]},
+        workers=options["workers"],
+        peers=options["peers"],
+        seconds=options["duration"],
+        rounds=options["rounds"],
+        with_overload=not options["skip_overload"],
+    )
+
+
+def _race(course: Course, results: Results, folder: Path, wrk: str, console: Console) -> None:
+    field = {name: contestant for name, contestant in contestants().items() if name in course.peers}
+    wanted = [*course.models, *(["heavy"] if course.with_overload else [])]
+    with console.status("making the models"):
+        models = make_models(folder / "onnx", wanted)
+        fastapi_python = _fastapi(field, results) if "fastapi" in field else None
+        if "ekiben" in field:
+            _fill_store(models, folder, field, results)
+    place = Workplace(
+        folder=folder, fastapi_python=fastapi_python, ekiben_models={name: ekiben_store.models_folder(folder, name) for name in models}
+    )
+    Race(course, field=field, models=models, place=place, wrk=wrk, say=console.print).run(results)
+
+
+def _fastapi(field: dict[str, Any], results: Results) -> Path | None:
+    try:
+        return ensure_environment(cache_folder(), PROJECT / "constraints.txt")
+    except InstallFailed as e:
+        del field["fastapi"]
+        results.failures.append(Failure(peer="fastapi", model="", workers=0, round=0, problem=str(e)))
+        return None
+
+
+def _fill_store(models: dict[str, BenchModel], folder: Path, field: dict[str, Any], results: Results) -> None:
+    command = [sys.executable, "-m", "load_tests.bench.ekiben_store", str(folder)]
+    environ = server_environ(ekiben_environ(folder))
+    listed = msgspec.json.encode(list(models.values()))
+    done = subprocess.run(command, input=listed, env=environ, cwd=PROJECT, capture_output=True, timeout=_STORE_S, check=False)
+    if done.returncode:
+        del field["ekiben"]
+        problem = done.stderr.decode(errors="replace")[-600:]
+        results.failures.append(Failure(peer="ekiben", model="", workers=0, round=0, problem=problem))
+
+
+def _raise_open_files() -> None:
+    """Servers and the open-loop generator hold many connections; they inherit this limit."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(_OPEN_FILES, hard)
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _end(_number: int, _frame: FrameType | None) -> NoReturn:
+    """Ends by way of an exception, so that the server under test is ended too."""
+    sys.exit(143)
+
+
+if __name__ == "__main__":
+    main()

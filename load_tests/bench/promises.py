@@ -1,0 +1,150 @@
+"""The promises, each with the figure that was found. A promise that is not reached is shown as such; no target moves."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from itertools import chain
+from typing import Final, TypeVar
+
+from load_tests.bench.figures import median
+from load_tests.bench.overload import DEADLINE_MS
+from load_tests.bench.results import LoadRecord, OverloadRecord, Promise, Results
+
+OURS: Final = "ekiben"
+OVERLOAD_TIMES: Final = 4.0
+_THROUGHPUT: Final = (("bentoml", "BentoML's own batchable API", 10.0), ("fastapi", "FastAPI + ONNX Runtime", 2.0))
+_CEILING: Final = "onnx-ceiling"
+T = TypeVar("T")
+
+
+def judge(results: Results) -> list[Promise]:
+    """Holds a run against everything that is promised."""
+    cases = sorted({(r.workers, r.connections) for r in results.loads if r.model == "tabular"})
+    # One connection has nothing to batch: there, latency is what counts.
+    loaded = [case for case in cases if case[1] > 1]
+    alone = [workers for workers, connections in cases if connections == 1]
+    overloaded = sorted({r.workers for r in results.overloads})
+    # What was not measured is listed all the same, without a case.
+    return [
+        *chain.from_iterable(_throughput(results, case) for case in _or_none(loaded)),
+        *(_latency(results, workers) for workers in _or_none(alone)),
+        _no_refusals(results),
+        _compute_bound(results),
+        *chain.from_iterable(_overload(results, workers) for workers in _or_none(overloaded)),
+    ]
+
+
+def _throughput(results: Results, case: tuple[int, int] | None) -> list[Promise]:
+    where = "" if case is None else f"{_counted(case[0], 'worker')}, {_counted(case[1], 'connection')}"
+
+    def against(peer: str) -> float | None:
+        return None if case is None else _ratio(results.loads, peer, case)
+
+    promises = [
+        Promise(promise=f"throughput, tabular, over {name}", where=where, found=against(peer), target=target, unit="x")
+        for peer, name, target in _THROUGHPUT
+    ]
+    ceiling = _percent(against(_CEILING))
+    promises.append(
+        Promise(promise="throughput, tabular, of the ceiling without batching", where=where, found=ceiling, target=100.0, unit="%")
+    )
+    return promises
+
+
+def _ratio(loads: list[LoadRecord], peer: str, case: tuple[int, int]) -> float | None:
+    """The median over the rounds of our rps over the peer's in the same round; quiet rounds only, where there are any."""
+    ours, theirs = (_by_round(loads, name, case) for name in (OURS, peer))
+    pairs = [(ours[n], theirs[n]) for n in ours if n in theirs and theirs[n].load.rps]
+    quiet = [(a, b) for a, b in pairs if a.is_quiet and b.is_quiet]
+    return _median(a.load.rps / b.load.rps for a, b in quiet or pairs)
+
+
+def _by_round(loads: list[LoadRecord], peer: str, case: tuple[int, int]) -> dict[int, LoadRecord]:
+    return {r.round: r for r in loads if r.model == "tabular" and r.peer == peer and (r.workers, r.connections) == case}
+
+
+def _latency(results: Results, workers: int | None) -> Promise:
+    found = None
+    if workers is not None:
+        runs = {r.round: r.speed.run_p50_ms for r in results.raw if r.model == "tabular"}
+        loads = [r for r in _by_round(results.loads, OURS, (workers, 1)).values() if r.round in runs and r.load.answered]
+        quiet = [r for r in loads if r.is_quiet]
+        found = _median(r.load.p50_ms - runs[r.round] for r in quiet or loads)
+    where = "1 connection" if workers is None else f"{_counted(workers, 'worker')}, 1 connection"
+    return Promise(
+        promise="p50 latency, tabular, over the session's own run", where=where, found=found, target=0.3, unit="ms", at_most=True
+    )
+
+
+def _no_refusals(results: Results) -> Promise:
+    """Counts whatever was not answered with 200 while the load was one that the server can carry."""
+    closed = [sum(r.load.errors.values()) for r in results.loads if r.peer == OURS]
+    below = [r.scheduled - r.accepted for r in results.overloads if r.peer == OURS and r.times_capacity < 1]
+    found = float(sum(closed) + sum(below)) if closed or below else None
+    return Promise(promise="refusals and errors below capacity", where="all loads", found=found, target=0.0, unit="", at_most=True)
+
+
+def _compute_bound(results: Results) -> Promise:
+    """One worker, which is one session on one thread, against one session on one thread."""
+    raw = {r.round: r.speed.best_rows_per_s for r in results.raw if r.model == "mlp"}
+    best: dict[int, float] = {}
+    for r in results.loads:
+        if r.peer == OURS and r.model == "mlp" and r.workers == 1:
+            best[r.round] = max(best.get(r.round, 0.0), r.load.rps)
+    found = _percent(_median(best[n] / raw[n] for n in best if n in raw))
+    where = "1 worker, its best number of connections"
+    return Promise(promise="throughput, mlp, of the raw session's best rows/s", where=where, found=found, target=90.0, unit="%")
+
+
+def _overload(results: Results, workers: int | None) -> list[Promise]:
+    records = [r for r in results.overloads if r.peer == OURS and r.workers == workers and r.times_capacity == OVERLOAD_TIMES]
+    at = f"{OVERLOAD_TIMES:g} times capacity"
+    where = at if workers is None else f"{_counted(workers, 'worker')}, {at}"
+    deadline_ms = records[0].deadline_ms if records else DEADLINE_MS
+    goodput = _percent(_median(r.goodput_rps / r.capacity_rps for r in records))
+    wrong = float(sum(_wrong(r) for r in records)) if records else None
+    # Where nothing was accepted, no latency is a good one.
+    p99_ms = _median(math.inf if r.p99_ms is None else r.p99_ms for r in records)
+    return [
+        Promise(promise="overload: goodput of the capacity", where=where, found=goodput, target=90.0, unit="%"),
+        Promise(
+            promise="overload: answers but 200, and 429 or 503 with Retry-After",
+            where=where,
+            found=wrong,
+            target=0.0,
+            unit="",
+            at_most=True,
+        ),
+        Promise(
+            promise="overload: p99 of the accepted, within the deadline",
+            where=where,
+            found=p99_ms,
+            target=deadline_ms,
+            unit="ms",
+            at_most=True,
+        ),
+    ]
+
+
+def _wrong(record: OverloadRecord) -> int:
+    """Requests that were neither answered nor refused as they must be."""
+    proper = ("200", "429", "503")
+    return record.without_retry_after + sum(count for kind, count in record.statuses.items() if kind not in proper)
+
+
+def _or_none(cases: list[T]) -> Sequence[T | None]:
+    return cases or [None]
+
+
+def _median(values: Iterable[float]) -> float | None:
+    found = list(values)
+    return median(found) if found else None
+
+
+def _percent(ratio: float | None) -> float | None:
+    return None if ratio is None else ratio * 100
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

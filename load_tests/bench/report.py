@@ -1,0 +1,164 @@
+"""The tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from rich.table import Table
+
+from load_tests.bench.figures import median, summed
+from load_tests.bench.raw_session import BATCHES
+from load_tests.bench.results import QUIET_PERCENT, Failure, LoadRecord, OverloadRecord, Promise, RawRecord, Results
+
+NAMES: Final = {
+    "ekiben": "Ekiben",
+    "bentoml": "BentoML batchable",
+    "fastapi": "FastAPI + ONNX",
+    "onnx-ceiling": "unbatched ceiling",
+    "echo": "echo ceiling",
+    "raw": "raw session",
+}
+_LEAST_WIDTH: Final = 6
+_VERDICTS: Final = {True: "[green]yes[/]", False: "[bold red]no[/]", None: "[dim]not measured[/]"}
+
+
+def tables(results: Results, promises: list[Promise]) -> list[Table]:
+    """All tables of a run, the promises last."""
+    made = [_load_table(model, connections, results.loads) for model, connections in _cases(results.loads)]
+    if results.raw:
+        made.append(_raw_table(results.raw))
+    if results.overloads:
+        made.append(_overload_table(results.overloads))
+    if results.failures:
+        made.append(_failure_table(results.failures))
+    made.append(promise_table(promises))
+    return made
+
+
+def promise_table(promises: list[Promise]) -> Table:
+    """Promise by promise: found, target, reached."""
+    table = _table("What is promised", "promise", "where", numbers=("found", "target"), last="reached")
+    for p in promises:
+        sign = "≤" if p.at_most else "≥"
+        found = "-" if p.found is None else _figure(p.found, p.unit)
+        table.add_row(p.promise, p.where, found, f"{sign} {_figure(p.target, p.unit)}", _VERDICTS[p.is_reached])
+    return table
+
+
+def quiet_rounds(records: list[LoadRecord]) -> list[LoadRecord]:
+    """The rounds in which nothing else used much of the machine; all of them, where none was quiet."""
+    return [r for r in records if r.is_quiet] or records
+
+
+def counted(errors: dict[str, int]) -> str:
+    """Errors by status, as ``503: 12, timeout: 1``; a dash for none."""
+    return ", ".join(f"{kind}: {count:,}" for kind, count in errors.items()) or "-"
+
+
+def _cases(loads: list[LoadRecord]) -> list[tuple[str, int]]:
+    order = list(dict.fromkeys(r.model for r in loads))
+    return sorted({(r.model, r.connections) for r in loads}, key=lambda case: (order.index(case[0]), case[1]))
+
+
+def _load_table(model: str, connections: int, loads: list[LoadRecord]) -> Table:
+    title = f"{model}, {connections} connection{'' if connections == 1 else 's'}"
+    numbers = ("workers", "rps", "p50 ms", "p99 ms", "CPU µs/request", "noise %", "rounds")
+    table = _table(title, "server", numbers=numbers, last="errors by status")
+    chosen = [r for r in loads if r.model == model and r.connections == connections]
+    for workers in sorted({r.workers for r in chosen}):
+        for peer in dict.fromkeys(r.peer for r in chosen if r.workers == workers):
+            every = [r for r in chosen if r.workers == workers and r.peer == peer]
+            used = quiet_rounds(every)
+            table.add_row(
+                NAMES[peer],
+                str(workers),
+                f"{median(r.load.rps for r in used):,.0f}",
+                f"{median(r.load.p50_ms for r in used):.2f}",
+                f"{median(r.load.p99_ms for r in used):.2f}",
+                f"{median(r.cpu.server_us_per_request for r in used):,.0f}",
+                _noise([r.cpu.noise_percent for r in used]),
+                f"{len(used)}/{len(every)}",
+                counted(summed(r.load.errors for r in every)),
+            )
+        table.add_section()
+    return table
+
+
+def _raw_table(records: list[RawRecord]) -> Table:
+    table = _table("raw session, one thread: rows/s by batch size", "model", numbers=(*map(str, BATCHES), "one row, p50 ms"))
+    for model in dict.fromkeys(r.model for r in records):
+        speeds = [r.speed for r in records if r.model == model]
+        rates = [f"{median(s.rows_per_s[batch] for s in speeds):,.0f}" for batch in BATCHES]
+        table.add_row(model, *rates, f"{median(s.run_p50_ms for s in speeds):.3f}")
+    return table
+
+
+def _overload_table(records: list[OverloadRecord]) -> Table:
+    title = f"heavy, open loop, deadline {records[0].deadline_ms:g} ms; goodput: 200 in time; p50, p99: of all 200s"
+    numbers = (
+        "workers",
+        "times",
+        "capacity rps",
+        "sent rps",
+        "goodput rps",
+        "p50 ms",
+        "p99 ms",
+        "CPU µs each",
+        "noise %",
+        "sent late ms",
+    )
+    table = _table(title, "server", numbers=numbers, last="answers by status")
+    cases = dict.fromkeys((r.workers, r.peer, r.times_capacity) for r in records)
+    for workers, peer, times in sorted(cases, key=lambda case: (case[0], list(NAMES).index(case[1]), case[2])):
+        chosen = [r for r in records if (r.workers, r.peer, r.times_capacity) == (workers, peer, times)]
+        lost = sum(r.without_retry_after for r in chosen)
+        statuses = counted(summed(r.statuses for r in chosen)) + (f" ({lost:,} without Retry-After)" if lost else "")
+        table.add_row(
+            NAMES[peer],
+            str(workers),
+            f"{times:g}",
+            *(f"{median(values):,.0f}" for values in ([r.capacity_rps for r in chosen], [r.rate for r in chosen])),
+            f"{median(r.goodput_rps for r in chosen):,.0f}",
+            _milliseconds(r.p50_ms for r in chosen),
+            _milliseconds(r.p99_ms for r in chosen),
+            f"{median(r.cpu.server_us_per_request for r in chosen):,.0f}",
+            _noise([r.cpu.noise_percent for r in chosen]),
+            f"{max(r.late_ms for r in chosen):.0f}",
+            statuses,
+        )
+    return table
+
+
+def _failure_table(failures: list[Failure]) -> Table:
+    table = _table("Failed", "server", "model", numbers=("workers", "round"), last="problem")
+    for f in failures:
+        table.add_row(NAMES[f.peer], f.model, str(f.workers), str(f.round + 1), f.problem)
+    return table
+
+
+def _table(title: str, *texts: str, numbers: tuple[str, ...] = (), last: str | None = None) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for name in texts:
+        table.add_column(name, no_wrap=True)
+    for name in numbers:
+        table.add_column(name, justify="right", min_width=_LEAST_WIDTH)
+    if last is not None:
+        table.add_column(last)
+    return table
+
+
+def _milliseconds(values: Iterable[float | None]) -> str:
+    there = [value for value in values if value is not None]
+    return f"{median(there):,.1f}" if there else "-"
+
+
+def _noise(values: list[float]) -> str:
+    noise = median(values)
+    return f"{noise:.0f}" if noise <= QUIET_PERCENT else f"[yellow]{noise:.0f}[/]"
+
+
+def _figure(value: float, unit: str) -> str:
+    if not unit:
+        return f"{value:,.0f}"
+    return f"{value:,.3g} {unit}" if unit == "ms" else f"{value:,.2f} {unit}" if unit == "x" else f"{value:,.1f} {unit}"

@@ -1,0 +1,123 @@
+"""What a run found: the records that the tables are made of and that go into the JSON file."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from load_tests.bench.procfs import CpuUse
+from load_tests.bench.raw_session import RawSpeed
+from load_tests.bench.wrk import Load
+
+QUIET_PERCENT = 15.0
+"""Above this share of the machine used by anything else, a figure says more about the neighbours than about the server."""
+
+
+class LoadRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """One closed-loop load on one server."""
+
+    peer: str
+    model: str
+    workers: int
+    connections: int
+    round: int
+    load: Load
+    cpu: CpuUse
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether the machine was as good as the benchmark's alone."""
+        return self.cpu.noise_percent <= QUIET_PERCENT
+
+
+class RawRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """One measurement of the raw session."""
+
+    model: str
+    round: int
+    speed: RawSpeed
+
+
+class OverloadRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """One open-loop load on one server.
+
+    Attributes:
+        times_capacity: Arrival rate over the capacity.
+        capacity_rps: Answers a second in a closed loop just before.
+        rate: Requests a second.
+        deadline_ms: The deadline each request carried.
+        scheduled: Requests that were due.
+        goodput_rps: Answers with 200 within their deadline, a second; only those that came while requests were still due.
+        accepted: Answers with 200, late ones too.
+        p50_ms, p99_ms: Latency of the accepted, from the scheduled time; None where none was.
+        statuses: Status, or ``connection``, ``no answer``, ``unsent`` → how many.
+        without_retry_after: Refusals (429, 503) that do not say when to try again.
+        late_ms: How late the generator itself was at worst.
+    """
+
+    peer: str
+    workers: int
+    round: int
+    times_capacity: float
+    capacity_rps: float
+    rate: float
+    deadline_ms: float
+    scheduled: int
+    goodput_rps: float
+    accepted: int
+    p50_ms: float | None
+    p99_ms: float | None
+    statuses: dict[str, int]
+    without_retry_after: int
+    late_ms: float
+    cpu: CpuUse
+
+
+class Failure(msgspec.Struct, frozen=True, kw_only=True):
+    """A server that did not start, gave a wrong answer, or ended under load."""
+
+    peer: str
+    model: str
+    workers: int
+    round: int
+    problem: str
+
+
+class Promise(msgspec.Struct, frozen=True, kw_only=True):
+    """What was promised and what was found.
+
+    Attributes:
+        promise: In words.
+        where: Workers and connections.
+        found: The figure; None where it was not measured.
+        target: What it must be.
+        unit: ``x``, ``%``, ``ms`` or empty.
+        at_most: True where less is better.
+    """
+
+    promise: str
+    where: str
+    found: float | None
+    target: float
+    unit: str
+    at_most: bool = False
+
+    @property
+    def is_reached(self) -> bool | None:
+        """None where it was not measured."""
+        if self.found is None:
+            return None
+        return self.found <= self.target if self.at_most else self.found >= self.target
+
+
+class Results(msgspec.Struct, kw_only=True):
+    """A whole run."""
+
+    started: str
+    machine: dict[str, Any]
+    options: dict[str, Any]
+    raw: list[RawRecord] = []
+    loads: list[LoadRecord] = []
+    overloads: list[OverloadRecord] = []
+    failures: list[Failure] = []

@@ -1,0 +1,5 @@
+"""What ``bentoml serve`` loads."""
+
+from ekiben.serving import build_service
+
+svc = build_service("models")

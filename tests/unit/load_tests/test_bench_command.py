@@ -1,0 +1,101 @@
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from load_tests.bench import __main__ as command
+from load_tests.bench.procfs import CpuUse
+from load_tests.bench.race import Heat
+from load_tests.bench.results import Failure, LoadRecord
+from load_tests.bench.wrk import Load, WrkFailed
+
+
+@pytest.fixture
+def run(monkeypatch, tmp_path):
+    """Runs the command with a race that only takes down what it was asked for; gives the result and the course."""
+    courses = []
+
+    def race(course, results, _folder, _wrk, _console):
+        courses.append(course)
+        load = Load(seconds=1, answered=10, rps=10, p50_ms=1, p99_ms=2, max_ms=3, errors={})
+        cpu = CpuUse(server_us_per_request=1, server_cores=1, client_cores=1, noise_percent=0)
+        results.loads.append(LoadRecord(peer="ekiben", model="tabular", workers=1, connections=32, round=0, load=load, cpu=cpu))
+        if "bentoml" not in course.peers:
+            results.failures.append(Failure(peer="ekiben", model="tabular", workers=2, round=0, problem="ended"))
+
+    monkeypatch.setattr(command, "_race", race)
+    monkeypatch.setattr(command, "ensure_wrk", lambda: "/usr/bin/wrk")
+    monkeypatch.setattr(command.signal, "signal", lambda *_: None)
+
+    def runner(*arguments):
+        result = CliRunner().invoke(command.main, [*arguments, "--output", str(tmp_path / "results")])
+        return result, (courses[-1] if courses else None), list((tmp_path / "results").glob("*.json"))
+
+    return runner
+
+
+def test_everything_is_measured_unless_told_otherwise(run):
+    result, course, files = run()
+
+    assert result.exit_code == 0, result.output
+    assert course.models == {"tabular": (1, 32, 64), "mlp": (32, 64, 128)}
+    assert (course.workers, course.seconds, course.rounds, course.with_overload) == ((1, 2), 5.0, 1, True)
+    assert course.peers == ("ekiben", "bentoml", "fastapi", "echo", "onnx-ceiling", "raw")
+    written = json.loads(files[0].read_bytes())
+    assert {"started", "machine", "options", "loads", "raw", "overloads", "failures", "promises"} == set(written)
+    assert written["promises"][0]["reached"] is None
+    assert "What is promised" in result.output
+
+
+def test_options_narrow_it(run):
+    arguments = ("--duration", "2", "--rounds", "3", "--peers", "ekiben,bentoml", "--workers", "2", "--connections", "8,16")
+    _, course, _ = run(*arguments, "--models", "tabular", "--skip-overload")
+
+    assert course.models == {"tabular": (8, 16)}
+    assert (course.workers, course.seconds, course.rounds, course.with_overload) == ((2,), 2.0, 3, False)
+
+
+def test_a_quick_look_is_short(run):
+    _, course, _ = run("--quick")
+
+    assert (course.workers, course.seconds) == ((1,), 1.0)
+
+
+def test_a_server_that_failed_makes_the_run_fail(run):
+    result, _, files = run("--peers", "ekiben")
+
+    assert result.exit_code == 1
+    assert "ended" in result.output
+    assert len(files) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(("--peers", "ekiben,gunicorn"), "gunicorn is not among"), (("--workers", "1,x"), "whole numbers"), (("--workers", "0"), "whole")],
+)
+def test_what_there_is_not_is_refused(run, arguments, message):
+    result, course, _ = run(*arguments)
+
+    assert result.exit_code == 2
+    assert message in result.output
+    assert course is None
+
+
+def test_without_a_load_generator_it_says_what_to_do(run, monkeypatch):
+    def missing():
+        raise WrkFailed("install it (Debian, Ubuntu: `apt-get install wrk` as root)")
+
+    monkeypatch.setattr(command, "ensure_wrk", missing)
+
+    result, _, _ = run()
+
+    assert result.exit_code == 1
+    assert "apt-get install wrk" in result.output
+
+
+def test_a_heat_is_named_for_people():
+    class Named:
+        name = "ekiben"
+
+    assert str(Heat(Named, Named, 1, 0)) == "ekiben · ekiben · 1 worker"
+    assert str(Heat(Named, Named, 2, 0)).endswith("2 workers")

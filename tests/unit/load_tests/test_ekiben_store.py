@@ -1,0 +1,25 @@
+from pathlib import Path
+
+import pytest
+
+from ekiben.model import Predictor, load_spec
+from ekiben.registry import FolderRegistry
+from ekiben.state.aliases import MemoryAliases
+from load_tests.bench.contestants import contestants
+from load_tests.bench.ekiben_store import add_model, models_folder
+from load_tests.bench.models import make_models
+
+
+@pytest.mark.parametrize("name", ["tabular", "heavy", "mlp"])
+def test_a_model_is_registered_and_answers_what_the_benchmark_expects(tmp_path, name):
+    model = make_models(tmp_path / "onnx", [name])[name]
+    registry = FolderRegistry(tmp_path / "store", MemoryAliases())
+
+    add_model(model, tmp_path / "work", registry)
+
+    assert load_spec(models_folder(tmp_path / "work", name) / name / "model.yaml").name == name
+    predictor = Predictor.open(Path(registry.resolve(name).path))
+    elements = predictor.predict(model.rows[:2])
+    values = [contestants()["ekiben"].unwrap({"predictions": [element]}) for element in elements]
+    for found, expected in zip(values, model.answers[:2], strict=True):
+        assert found == pytest.approx(expected, abs=1e-3)

@@ -1,0 +1,160 @@
+import math
+
+import pytest
+
+from load_tests.bench.procfs import CpuUse
+from load_tests.bench.promises import judge
+from load_tests.bench.raw_session import RawSpeed
+from load_tests.bench.results import LoadRecord, OverloadRecord, RawRecord, Results
+from load_tests.bench.wrk import Load
+
+
+def _cpu(noise=0.0):
+    return CpuUse(server_us_per_request=50, server_cores=1, client_cores=0.2, noise_percent=noise)
+
+
+def _load(peer, rps, *, model="tabular", workers=1, connections=32, round_=0, p50_ms=1.0, errors=None, noise=0.0):
+    load = Load(seconds=5, answered=int(rps * 5), rps=rps, p50_ms=p50_ms, p99_ms=9, max_ms=20, errors=errors or {})
+    return LoadRecord(peer=peer, model=model, workers=workers, connections=connections, round=round_, load=load, cpu=_cpu(noise))
+
+
+def _raw(model, best, p50_ms=0.01, round_=0):
+    return RawRecord(model=model, round=round_, speed=RawSpeed(rows_per_s={1: best / 4, 128: best}, run_p50_ms=p50_ms))
+
+
+def _overload(**changes):
+    record = {
+        "peer": "ekiben", "workers": 1, "round": 0, "times_capacity": 4.0, "capacity_rps": 200.0, "rate": 800.0, "deadline_ms": 250.0,
+        "scheduled": 4000, "goodput_rps": 190.0, "accepted": 950, "p50_ms": 200.0, "p99_ms": 240.0,
+        "statuses": {"200": 950, "429": 50, "503": 3000}, "without_retry_after": 0, "late_ms": 1.0, "cpu": _cpu(),
+    }  # fmt: skip
+    return OverloadRecord(**{**record, **changes})
+
+
+def _results(**lists):
+    return Results(started="2026-01-01T00:00:00+00:00", machine={}, options={}, **lists)
+
+
+def _find(results, beginning, where=""):
+    found = [p for p in judge(results) if p.promise.startswith(beginning) and where in p.where]
+    assert len(found) == 1, [(p.promise, p.where) for p in found]
+    return found[0]
+
+
+@pytest.mark.parametrize(
+    ("peer", "promise", "rps", "found", "is_reached"),
+    [
+        ("bentoml", "throughput, tabular, over BentoML", 1000, 10, True),
+        ("bentoml", "throughput, tabular, over BentoML", 1001, 9.99, False),
+        ("fastapi", "throughput, tabular, over FastAPI", 5000, 2, True),
+        ("fastapi", "throughput, tabular, over FastAPI", 5001, 1.9996, False),
+        ("onnx-ceiling", "throughput, tabular, of the ceiling", 10000, 100, True),
+        ("onnx-ceiling", "throughput, tabular, of the ceiling", 10001, 99.99, False),
+    ],
+)
+def test_throughput_against_a_peer(peer, promise, rps, found, is_reached):
+    judged = _find(_results(loads=[_load("ekiben", 10000), _load(peer, rps)]), promise)
+
+    assert judged.found == pytest.approx(found, rel=1e-4)
+    assert judged.is_reached is is_reached
+
+
+def test_every_case_of_workers_and_connections_is_judged_by_itself():
+    loads = [
+        _load("ekiben", 10000), _load("fastapi", 4000),
+        _load("ekiben", 12000, workers=2, connections=64), _load("fastapi", 8000, workers=2, connections=64),
+    ]  # fmt: skip
+
+    assert _find(_results(loads=loads), "throughput, tabular, over FastAPI", "1 worker, 32 conn").is_reached is True
+    assert _find(_results(loads=loads), "throughput, tabular, over FastAPI", "2 workers, 64 conn").is_reached is False
+
+
+def test_a_ratio_compares_neighbours_in_time_and_the_median_counts():
+    ours, theirs = (10000, 20000, 5000), (5000, 5000, 5000)
+    loads = [_load("ekiben", a, round_=n) for n, a in enumerate(ours)] + [_load("fastapi", b, round_=n) for n, b in enumerate(theirs)]
+
+    assert _find(_results(loads=loads), "throughput, tabular, over FastAPI").found == 2
+
+
+def test_a_noisy_round_counts_only_where_none_was_quiet():
+    quiet = [_load("ekiben", 10000), _load("fastapi", 4000)]
+    noisy = [_load("ekiben", 90000, round_=1), _load("fastapi", 1000, round_=1, noise=40)]
+
+    assert _find(_results(loads=quiet + noisy), "throughput, tabular, over FastAPI").found == 2.5
+    assert _find(_results(loads=noisy), "throughput, tabular, over FastAPI").found == 90
+
+
+def test_one_connection_is_judged_by_latency_over_the_session_alone():
+    results = _results(loads=[_load("ekiben", 3000, connections=1, p50_ms=0.32)], raw=[_raw("tabular", 1e6, p50_ms=0.01)])
+
+    judged = _find(results, "p50 latency")
+
+    assert judged.found == pytest.approx(0.31)
+    assert judged.is_reached is False
+    assert _find(results, "throughput, tabular, over FastAPI").found is None
+
+
+def test_any_error_below_capacity_breaks_the_promise():
+    loads = [_load("ekiben", 10000), _load("fastapi", 10, errors={"503": 99}), _load("ekiben", 900, model="mlp", errors={"503": 2})]
+    below = _overload(times_capacity=0.5, scheduled=500, accepted=499)
+
+    assert _find(_results(loads=loads[:2]), "refusals").is_reached is True
+    assert _find(_results(loads=loads), "refusals").found == 2
+    assert _find(_results(loads=loads, overloads=[below, _overload()]), "refusals").found == 3
+
+
+def test_the_mlp_is_held_against_one_session_on_one_thread():
+    loads = [
+        _load("ekiben", 6000, model="mlp"),
+        _load("ekiben", 7100, model="mlp", connections=128),
+        _load("ekiben", 9000, model="mlp", workers=2),
+    ]
+
+    judged = _find(_results(loads=loads, raw=[_raw("mlp", 8000)]), "throughput, mlp")
+
+    assert judged.found == pytest.approx(88.75)
+    assert judged.is_reached is False
+
+
+def test_overload_within_all_limits():
+    judged = [p for p in judge(_results(overloads=[_overload()])) if p.promise.startswith("overload")]
+
+    assert [p.is_reached for p in judged] == [True, True, True]
+    assert [p.found for p in judged] == [95, 0, 240]
+    assert judged[2].target == 250
+
+
+@pytest.mark.parametrize(
+    ("promise", "changes", "found"),
+    [
+        ("overload: goodput", {"goodput_rps": 179.0}, 89.5),
+        ("overload: answers", {"without_retry_after": 7}, 7),
+        ("overload: answers", {"statuses": {"200": 950, "503": 3000, "504": 49, "connection": 1}}, 50),
+        ("overload: p99", {"p99_ms": 250.01}, 250.01),
+    ],
+)
+def test_overload_beyond_a_limit(promise, changes, found):
+    judged = _find(_results(overloads=[_overload(**changes), _overload(peer="bentoml", goodput_rps=1.0)]), promise)
+
+    assert judged.found == pytest.approx(found)
+    assert judged.is_reached is False
+
+
+def test_an_overload_in_which_nothing_was_accepted_reaches_nothing():
+    record = _overload(goodput_rps=0.0, accepted=0, p50_ms=None, p99_ms=None, statuses={"503": 4000})
+
+    judged = [p for p in judge(_results(overloads=[record])) if p.promise.startswith("overload")]
+
+    assert [p.is_reached for p in judged] == [False, True, False]
+    assert judged[2].found is not None
+    assert math.isinf(judged[2].found)
+
+
+def test_a_run_that_measured_nothing_reaches_nothing_and_hides_nothing():
+    judged = judge(_results())
+
+    assert {p.is_reached for p in judged} == {None}
+    assert [p.promise.partition(":")[0].partition(",")[0] for p in judged] == [
+        "throughput", "throughput", "throughput", "p50 latency", "refusals and errors below capacity", "throughput",
+        "overload", "overload", "overload",
+    ]  # fmt: skip

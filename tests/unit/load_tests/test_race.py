@@ -1,0 +1,139 @@
+import stat
+import sys
+
+import pytest
+
+from load_tests.bench.contestants import Contestant, Workplace
+from load_tests.bench.models import BenchModel, make_models
+from load_tests.bench.open_loop import Plan
+from load_tests.bench.race import Course, Race, _plan, most_different_row
+from load_tests.bench.results import Results
+
+# Answers the sum of the row, or always 3.0 when told to be wrong.
+SERVER = """
+import http.server, json, sys
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def do_POST(self):
+        row = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        out = json.dumps([3.0 if sys.argv[2] == "wrong" else sum(row)]).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(out)))
+        self.end_headers()
+        self.wfile.write(out)
+    def log_message(self, *_): pass
+class Server(http.server.ThreadingHTTPServer):
+    request_queue_size = 100
+Server(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+"""
+RESULT = "RESULT duration_us=1000000 p50_us=900 p99_us=2000 max_us=3000 connect=0 read=0 write=0 timeout=0 status_200=40"
+
+
+def _model(name):
+    rows = [[1.0, 2.0], [1.0, 2.5], [5.0, 5.0]]
+    return BenchModel(name=name, file="/none.onnx", task="tensor", rows=rows, answers=[[sum(r)] for r in rows], decimals=1)
+
+
+def _contestant(name, manner="right", code=SERVER, *, runs_model=True):
+    return Contestant(
+        name=name,
+        command=lambda _place, _workers, port: [sys.executable, "-c", code, str(port), manner],
+        environ=lambda _place, _model, _workers: {},
+        path=lambda _model: "/predict",
+        wrap=lambda row: row,
+        unwrap=lambda answer: answer,
+        runs_model=runs_model,
+    )
+
+
+@pytest.fixture
+def race(tmp_path):
+    """Runs a race of these contestants with a wrk that only writes down how it was called."""
+    wrk = tmp_path / "wrk"
+    wrk.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/calls\necho "{RESULT}"\n')
+    wrk.chmod(wrk.stat().st_mode | stat.S_IXUSR)
+    said = []
+
+    def run(*field, made=None, **course):
+        defaults = {"models": {"tabular": (1, 32)}, "workers": (1,), "seconds": 0.5, "rounds": 1, "with_overload": False}
+        names = tuple(c.name for c in field)
+        race = Race(
+            Course(**{"peers": names, **defaults, **course}),
+            field={c.name: c for c in field},
+            models=made or {name: _model(name) for name in ("tabular", "heavy")},
+            place=Workplace(folder=tmp_path, fastapi_python=None, ekiben_models={}),
+            wrk=str(wrk),
+            say=said.append,
+        )
+        results = Results(started="", machine={}, options={}, raw=[], loads=[], overloads=[], failures=[])
+        race.run(results)
+        return results, (tmp_path / "calls").read_text().splitlines() if (tmp_path / "calls").exists() else [], said
+
+    return run
+
+
+@pytest.mark.processes
+def test_peers_take_turns_within_a_round(race):
+    results, calls, said = race(_contestant("ekiben"), _contestant("bentoml"), rounds=2)
+
+    assert [(r.round, r.peer, r.connections) for r in results.loads] == [
+        (0, "ekiben", 1), (0, "ekiben", 32), (0, "bentoml", 1), (0, "bentoml", 32),
+        (1, "ekiben", 1), (1, "ekiben", 32), (1, "bentoml", 1), (1, "bentoml", 32),
+    ]  # fmt: skip
+    assert len(calls) == 12, "a warm-up before each server's loads"
+    assert results.loads[0].load.rps == 40
+    assert results.loads[0].cpu.server_us_per_request >= 0
+    assert "ekiben · tabular · 1 worker · 1 connection: 40 rps" in said
+
+
+@pytest.mark.processes
+def test_a_server_that_always_answers_the_same_is_not_measured_and_the_others_are(race):
+    results, _, _ = race(_contestant("bentoml", "wrong"), _contestant("echo", code="raise SystemExit(3)"), _contestant("ekiben"))
+
+    assert [r.peer for r in results.loads] == ["ekiben", "ekiben"]
+    assert [f.peer for f in results.failures] == ["bentoml", "echo"]
+    assert "WrongAnswer: row 2 must give [10.0], the answer is [3.0]" in results.failures[0].problem
+    assert "ended with code 3" in results.failures[1].problem
+
+
+@pytest.mark.processes
+def test_overload_is_a_multiple_of_the_capacity_measured_just_before(race):
+    results, calls, _ = race(_contestant("ekiben"), _contestant("echo", runs_model=False), models={}, with_overload=True)
+
+    assert [(r.peer, r.times_capacity, r.rate, r.scheduled) for r in results.overloads] == [
+        ("ekiben", 0.5, 20.0, 10),
+        ("ekiben", 4.0, 160.0, 80),
+    ]
+    assert all(r.accepted == r.scheduled for r in results.overloads)
+    assert all(call.endswith("X-Request-Timeout-Ms:250") for call in calls)
+
+
+@pytest.mark.processes
+def test_the_raw_session_is_measured_in_a_process_of_its_own(race, tmp_path):
+    models = make_models(tmp_path / "onnx", ["tabular"])
+
+    results, _, _ = race(made=models, peers=("raw",))
+
+    assert [(r.model, r.round) for r in results.raw] == [("tabular", 0)]
+    assert set(results.raw[0].speed.rows_per_s) == {1, 8, 32, 128}
+    assert 0 < results.raw[0].speed.run_p50_ms < 1000
+
+
+@pytest.mark.processes
+def test_a_raw_session_that_fails_is_noted(race):
+    results, _, _ = race(peers=("raw",))
+
+    assert [f.peer for f in results.failures] == ["raw"]
+    assert "none.onnx" in results.failures[0].problem
+
+
+def test_the_row_that_is_checked_second_has_another_answer():
+    assert most_different_row(_model("tabular")) == 2
+
+
+def test_the_plan_goes_where_the_closed_loop_went():
+    plan = _plan("http://127.0.0.1:81/v1/models/m:predict", [b"[1]"], {"A": "1"}, rate=5, seconds=2)
+
+    assert plan == Plan(
+        host="127.0.0.1", port=81, path="/v1/models/m:predict", bodies=["[1]"], headers={"A": "1"}, rate=5, seconds=2
+    )  # fmt: skip
