@@ -168,13 +168,16 @@ def _joined(folder: Path, source: Path) -> Path:
 
 def _write_whole(file: Path, write: Callable[[Path], None]) -> None:
     """Writes beside, then moves: a reader, or a run after one that was killed, never sees half a file."""
-    file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_name(f".{file.name}.{os.getpid()}")
     try:
-        write(part)
-        part.replace(file)
-    finally:
-        part.unlink(missing_ok=True)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            write(part)
+            part.replace(file)
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError as e:
+        raise DataError(f"{file} cannot be written: {e.strerror or e}; EKIBEN_HOME says where it goes") from e
 
 
 def _file(source: Path, name: str) -> Path:

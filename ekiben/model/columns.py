@@ -6,6 +6,7 @@ value stands in its place, so that no bad row changes how its neighbours are rea
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from typing import Any
 
@@ -100,7 +101,9 @@ def _integers(item: InputSpec, values: list[Any], faults: list[RowError]) -> Arr
 def tensor(item: InputSpec, values: list[Any], faults: list[RowError]) -> Array:
     """Makes a column ``[n, *shape]`` of nested lists."""
     shape = item.shape or ()
-    array = _as_tensor(item, values)
+    array = _packed(item, values) if len(shape) == 1 and item.dtype == "float32" else None
+    if array is None:
+        array = _as_tensor(item, values)
     if array is not None and fits(array.shape[1:], shape):
         return array
     if not values:
@@ -119,6 +122,17 @@ def tensor(item: InputSpec, values: list[Any], faults: list[RowError]) -> Array:
             rule += f"{same}; its shape is {list(part.shape)}"
         faults.append(RowError(index, item.name, shown(value), rule))
     return column
+
+
+def _packed(item: InputSpec, values: list[Any]) -> Array | None:
+    """Vectors of float32, in a third of the time numpy takes to find out what is in a list; None where they are not that."""
+    (size,) = item.shape or ()
+    try:
+        pack = struct.Struct(f"={size}f").pack
+        packed = b"".join([pack(*value) for value in values])
+    except (struct.error, OverflowError, TypeError):
+        return None
+    return np.frombuffer(bytearray(packed), np.float32).reshape(-1, size)
 
 
 def _as_tensor(item: InputSpec, value: Any) -> Array | None:
@@ -224,12 +238,31 @@ def _text(value: Any) -> str | None:
 # values ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+def concatenate(arrays: Sequence[Array]) -> Array:
+    """Joins arrays of one dtype along their rows.
+
+    NOTE: numpy's own gives the interpreter away at each array of some size, and has to win it back from the event loop
+    each time; this one copy holds it.
+    """
+    first = arrays[0]
+    if first.dtype.kind == "O" or any(a.dtype != first.dtype for a in arrays):
+        return np.concatenate(arrays)
+    joined = bytearray(b"").join([np.ascontiguousarray(a) for a in arrays])
+    return np.frombuffer(joined, first.dtype).reshape(-1, *first.shape[1:])
+
+
 def check_column(item: InputSpec, column: Array) -> list[RowError]:
     """Checks ranges, categories and finiteness: one fault for each row that breaks the rule."""
     if column.dtype.kind == "O":
         return _check_categories(item, column)
     if column.dtype.kind == "b" or (column.dtype.kind in "iu" and item.min is None and item.max is None):
         return []
+    if item.type == "tensor" and item.min is None and item.max is None and column.dtype.kind == "f":
+        # x·x is finite only where every x is: one pass. Overflow of a large square only leads to the exact check.
+        flat = column.reshape(-1)
+        with np.errstate(over="ignore", invalid="ignore"):
+            if np.isfinite(np.dot(flat, flat)):
+                return []
     low, high = bounds(item)
     # NOTE: in the column's own precision: 0.1 as float32 is above 0.1, and must not exceed a maximum of 0.1.
     low, high = (column.dtype.type(low), column.dtype.type(high)) if column.dtype.kind == "f" else (low, high)

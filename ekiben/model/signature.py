@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ekiben.errors import InvalidRequest, InvalidRows, RowError
-from ekiben.model.columns import bounds, cast_column, check_column, listed, number, rule_of, scalars, shown, tensor, value_type
+from ekiben.model.columns import bounds, cast_column, check_column, concatenate, listed, number, rule_of, scalars, shown, tensor, value_type
 from ekiben.model.spec import InputSpec
 
 Array = npt.NDArray[Any]
@@ -273,8 +273,8 @@ class Signature:
         ]
         if self.uniform_dtype is not None:
             matrices = [b.matrix for b in batches if b.matrix is not None]
-            return Batch(int(starts[-1]), None, matrix=np.concatenate(matrices), names=self.names, faults=faults)
-        columns = {name: np.concatenate([b.columns[name] for b in batches]) for name in self.names}
+            return Batch(int(starts[-1]), None, matrix=concatenate(matrices), names=self.names, faults=faults)
+        columns = {name: concatenate([b.columns[name] for b in batches]) for name in self.names}
         return Batch(int(starts[-1]), columns, faults=faults)
 
     def shapes(self, payload: Payload) -> Any:

@@ -25,7 +25,7 @@ from ekiben.settings import Settings
 
 logger = logging.getLogger("ekiben.server")
 
-SWITCH_INTERVAL_S = 0.0005
+SWITCH_INTERVAL_S = 0.00002
 """A run that ends in its thread needs the interpreter back: 5 ms, Python's default, is longer than most runs."""
 
 _IDLE_S = 1.0

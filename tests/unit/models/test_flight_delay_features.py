@@ -11,8 +11,9 @@ from training.command import MODELS
 
 FOLDER = MODELS / "flight_delay"
 ROW = {
-    "carrier": "UA", "origin": "JFK", "dest": "IAH", "day_of_week": 3, "departure_minute": 1380, "arrival_minute": 30, "distance": 1400,
-    "temp": 39.5, "dewp": 20.5, "humid": 50.5, "wind_dir": 90, "wind_speed": 10, "wind_gust": None, "precip": 0.5, "pressure": None, "visib": 9,
+    "carrier": "UA", "origin": "JFK", "dest": "IAH", "day_of_week": 3, "departure_minute": 1380, "arrival_minute": 30,
+    "distance": 1400, "temp": 39.5, "dewp": 20.5, "humid": 50.5, "wind_dir": 90, "wind_speed": 10, "wind_gust": None, "precip": 0.5,
+    "pressure": None, "visib": 9,
 }  # fmt: skip
 
 

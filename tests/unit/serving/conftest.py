@@ -18,7 +18,7 @@ from ekiben.model.spec import BatchingSpec
 from ekiben.registry import FolderRegistry
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True, scope="session")
 def _process():
     """Undoes what a worker does to its process."""
     interval = sys.getswitchinterval()
@@ -43,7 +43,7 @@ def registry(tmp_path) -> FolderRegistry:
 
 
 @pytest.fixture
-def start(_process, loop_thread, registry, tmp_path, monkeypatch):
+def start(loop_thread, registry, tmp_path, monkeypatch):
     """Starts a server: ``start("tiny", …, setting=value)``; looks for changes a hundred times a second."""
     monkeypatch.setattr("ekiben.serving.host.POLL_S", 0.01)
     running: list[Serving] = []
@@ -59,12 +59,36 @@ def start(_process, loop_thread, registry, tmp_path, monkeypatch):
             serving.stop()
 
 
+MODELS = ("tiny", "plane", "grid")
+
+
 @pytest.fixture
 def serving(start, registry, tiny_artifact, plane_artifact, grid_artifact) -> Serving:
     """A server with tiny, plane and grid, each in version 1."""
     for artifact in (tiny_artifact, plane_artifact, grid_artifact):
         registry.register(artifact.path, tag=f"{artifact.spec.name}:1")
-    return start("tiny", "plane", "grid")
+    return start(*MODELS)
+
+
+@pytest.fixture(scope="session")
+def _steady(tmp_path_factory):
+    home = tmp_path_factory.mktemp("steady")
+    thread = LoopThread()
+    serving = Serving(FolderRegistry(home / "store", TroubledAliases()), list(MODELS), thread=thread, home=home)
+    yield serving
+    if serving.is_running:
+        serving.stop()
+    thread.close()
+
+
+@pytest.fixture
+def steady(request, _steady) -> Serving:
+    """As `serving`, and one for all tests: for those that change nothing in it and read no metrics."""
+    if not _steady.is_running:
+        for name in MODELS:
+            _steady.registry.register(request.getfixturevalue(f"{name}_artifact").path, tag=f"{name}:1")
+        _steady.start()
+    return _steady
 
 
 @pytest.fixture

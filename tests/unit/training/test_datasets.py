@@ -91,7 +91,7 @@ def test_a_table_that_could_not_be_written_leaves_nothing(flight_source, tmp_pat
     source = flight_source([EARLY], [])
     with monkeypatch.context() as patched:
         patched.setattr(datasets, "_join", lambda *_: Broken())
-        with pytest.raises(OSError, match="disk"):
+        with pytest.raises(DataError, match="cannot be written: the disk is full"):
             load_flights(tmp_path, source=source)
     assert list((tmp_path / "data").iterdir()) == []
     assert load_flights(tmp_path, source=source).n == 1

@@ -68,8 +68,13 @@ def test_equal_models_give_equal_graphs(estimator, module, tmp_path):
 def test_what_converters_warn_of_stays_inside_and_everything_is_as_before_afterwards():
     logger = logging.getLogger("torch")
     before = logger.level
-    with pytest.raises(ValueError, match="converter"), exports._quiet():
-        warnings.warn("an old numpy type", DeprecationWarning, stacklevel=1)
-        assert logger.level == logging.CRITICAL
-        raise ValueError("the converter failed")
+
+    def convert():
+        with exports._quiet():
+            warnings.warn("an old numpy type", DeprecationWarning, stacklevel=1)
+            assert logger.level == logging.CRITICAL
+            raise ValueError("the converter failed")
+
+    with pytest.raises(ValueError, match="converter"):
+        convert()
     assert logger.level == before

@@ -7,50 +7,50 @@ from ekiben.model import Predictor
 ROW = {"a": 1.0, "b": 2.0, "c": None, "d": -3.0}
 
 
-def test_rows_as_objects_and_as_lists_are_answered_as_the_predictor_does(serving, tiny_artifact, tiny_rows):
+def test_rows_as_objects_and_as_lists_are_answered_as_the_predictor_does(steady, tiny_artifact, tiny_rows):
     rows = tiny_rows(9)
     expected = Predictor.open(tiny_artifact.path).predict(rows)
     for instances in (rows, [list(r.values()) for r in rows]):
-        answer = serving.predict("tiny", instances)
+        answer = steady.predict("tiny", instances)
         assert answer.status_code == 200
         assert answer.json()["predictions"] == expected
     # A nullable field may be left out.
     without = [{k: v for k, v in r.items() if v is not None} for r in rows]
-    assert serving.predict("tiny", without).json()["predictions"] == expected
+    assert steady.predict("tiny", without).json()["predictions"] == expected
 
 
-def test_the_envelope(serving):
-    body = serving.post("/v1/models/plane:predict", json={"instances": [[1, 2, 3], [0, 0, 0]], "id": "mine"}).json()
+def test_the_envelope(steady):
+    body = steady.post("/v1/models/plane:predict", json={"instances": [[1, 2, 3], [0, 0, 0]], "id": "mine"}).json()
     assert body == {"predictions": [{"prediction": 14.5}, {"prediction": 0.5}], "model_name": "plane", "model_version": "1", "id": "mine"}
 
 
-def test_tensors(serving):
+def test_tensors(steady):
     image = [[1, 2, 3], [4, 5, 6]]
     expected = [{"doubled": [[2, 4, 6], [8, 10, 12]], "total": [21]}]
     for row in (image, {"image": image}):
-        assert serving.predict("grid", [row]).json()["predictions"] == expected
+        assert steady.predict("grid", [row]).json()["predictions"] == expected
 
 
-def test_a_version_is_asked_for_by_path(serving):
-    assert serving.post("/v1/models/plane/versions/1:predict", json={"instances": [[1, 1, 1]]}).json()["model_version"] == "1"
-    missing = serving.post("/v1/models/plane/versions/2:predict", json={"instances": [[1, 1, 1]]})
+def test_a_version_is_asked_for_by_path(steady):
+    assert steady.post("/v1/models/plane/versions/1:predict", json={"instances": [[1, 1, 1]]}).json()["model_version"] == "1"
+    missing = steady.post("/v1/models/plane/versions/2:predict", json={"instances": [[1, 1, 1]]})
     assert missing.status_code == 404
     assert "loaded: 1" in missing.json()["error"]
 
 
-def test_the_native_endpoint_answers_the_list_alone(serving):
-    answer = serving.post("/plane", json={"instances": [[1, 2, 3]]})
+def test_the_native_endpoint_answers_the_list_alone(steady):
+    answer = steady.post("/plane", json={"instances": [[1, 2, 3]]})
     assert answer.json() == [{"prediction": 14.5}]
     assert answer.headers["x-model-version"] == "1"
     assert answer.headers["x-request-id"]
-    bad = serving.post("/plane", json={"instances": [[1, 2]]})
+    bad = steady.post("/plane", json={"instances": [[1, 2]]})
     assert bad.status_code == 422
 
 
 @pytest.mark.parametrize("kw", [{"data": {"instances": "[]"}}, {"files": {"instances": b"[]"}}, {"content": b"x", "headers": {"content-type": "text/csv"}}])
-def test_what_is_not_json_on_the_native_endpoint_is_bentomls(serving, kw):
-    assert serving.post("/plane", **kw).status_code == 418
-    assert serving.get("/plane").status_code == 418
+def test_what_is_not_json_on_the_native_endpoint_is_bentomls(steady, kw):
+    assert steady.post("/plane", **kw).status_code == 418
+    assert steady.get("/plane").status_code == 418
 
 
 @pytest.mark.parametrize(
@@ -70,8 +70,8 @@ def test_what_is_not_json_on_the_native_endpoint_is_bentomls(serving, kw):
         (b'{"instances": [[1,2,3]], "id": "\xff"}', "not JSON"),
     ],
 )
-def test_a_malformed_body_is_told_what_would_be_right(serving, body, says):
-    answer = serving.post("/v1/models/plane:predict", content=body)
+def test_a_malformed_body_is_told_what_would_be_right(steady, body, says):
+    answer = steady.post("/v1/models/plane:predict", content=body)
     assert answer.status_code == 400
     assert says in answer.json()["error"]
 
@@ -92,8 +92,8 @@ def test_a_malformed_body_is_told_what_would_be_right(serving, body, says):
         (None, None, None),
     ],
 )
-def test_a_row_that_breaks_the_signature_is_told_row_field_value_and_rule(serving, row, field, value):
-    answer = serving.predict("tiny", [ROW, row])
+def test_a_row_that_breaks_the_signature_is_told_row_field_value_and_rule(steady, row, field, value):
+    answer = steady.predict("tiny", [ROW, row])
     assert answer.status_code == 422, answer.text
     (fault,) = answer.json()["details"]
     assert fault["row"] == 1
@@ -103,29 +103,29 @@ def test_a_row_that_breaks_the_signature_is_told_row_field_value_and_rule(servin
     assert answer.json()["error"].startswith("row 1")
 
 
-def test_many_bad_rows_are_counted_and_some_are_shown(serving):
-    answer = serving.predict("tiny", [{**ROW, "d": 11}] * 50)
+def test_many_bad_rows_are_counted_and_some_are_shown(steady):
+    answer = steady.predict("tiny", [{**ROW, "d": 11}] * 50)
     assert answer.status_code == 422
     assert len(answer.json()["details"]) == 20
     assert "50 problems in all" in answer.json()["error"]
 
 
-def test_a_tensor_of_another_shape(serving):
-    answer = serving.predict("grid", [[[1, 2, 3], [4, 5, 6]], [[1, 2], [3, 4]]])
+def test_a_tensor_of_another_shape(steady):
+    answer = steady.predict("grid", [[[1, 2, 3], [4, 5, 6]], [[1, 2], [3, 4]]])
     assert answer.status_code == 422
     assert answer.json()["details"][0]["row"] == 1
 
 
 @pytest.mark.parametrize(("given", "echoed"), [("mine", "mine"), (7, "7"), (10**30, str(10**30)), ("é\n", "é\n")])
-def test_the_bodys_id_is_echoed_and_wins_over_the_headers(serving, given, echoed):
-    answer = serving.post("/v1/models/plane:predict", json={"instances": [[1, 2, 3]], "id": given}, headers={"x-request-id": "other"})
+def test_the_bodys_id_is_echoed_and_wins_over_the_headers(steady, given, echoed):
+    answer = steady.post("/v1/models/plane:predict", json={"instances": [[1, 2, 3]], "id": given}, headers={"x-request-id": "other"})
     assert answer.json()["id"] == echoed
     # What cannot stand in a header stays out of it.
     assert answer.headers.get("x-request-id") == (echoed if echoed.isascii() else None)
 
 
-def test_duplicate_keys_take_the_last(serving):
-    answer = serving.post("/v1/models/plane:predict", content=b'{"instances": [[9,9,9]], "instances": [[1,2,3]]}')
+def test_duplicate_keys_take_the_last(steady):
+    answer = steady.post("/v1/models/plane:predict", content=b'{"instances": [[9,9,9]], "instances": [[1,2,3]]}')
     assert answer.json()["predictions"] == [{"prediction": 14.5}]
 
 
