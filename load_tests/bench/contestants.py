@@ -42,6 +42,7 @@ class Contestant(msgspec.Struct, frozen=True, kw_only=True):
         wrap: A row → the body that asks for it.
         unwrap: A decoded answer → the values for its row.
         runs_model: False for the echo.
+        wrap_rows: Several rows → the body that asks for them together; None where a request holds one row.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Contestant(msgspec.Struct, frozen=True, kw_only=True):
     wrap: Callable[[list[float]], Any]
     unwrap: Callable[[Any], list[float]]
     runs_model: bool = True
+    wrap_rows: Callable[[list[list[float]]], Any] | None = None
 
     def body(self, row: list[float]) -> bytes:
         """The request body for a row."""
@@ -59,6 +61,14 @@ class Contestant(msgspec.Struct, frozen=True, kw_only=True):
     def bodies(self, model: BenchModel) -> list[bytes]:
         """A request body for each row of the model."""
         return [self.body(row) for row in model.rows]
+
+    def bodies_of_rows(self, model: BenchModel, rows_each: int) -> list[bytes]:
+        """Request bodies of several rows each, all rows of the model in turn; none where a request holds one row."""
+        if self.wrap_rows is None:
+            return []
+        rows = model.rows
+        starts = range(0, len(rows) - rows_each + 1, rows_each)
+        return [msgspec.json.encode(self.wrap_rows(rows[start : start + rows_each])) for start in starts]
 
     def is_right(self, answer: bytes, model: BenchModel, row: int) -> bool:
         """Whether an answer is the one for this row."""
@@ -80,6 +90,7 @@ def contestants() -> dict[str, Contestant]:
             path=lambda model: f"/v1/models/{model.name}:predict",
             wrap=lambda row: {"instances": [row]},
             unwrap=_ekiben_values,
+            wrap_rows=lambda rows: {"instances": rows},
         ),
         Contestant(
             name="bentoml",

@@ -30,7 +30,7 @@ def judge(results: Results) -> list[Promise]:
         *chain.from_iterable(_throughput(results, case) for case in _or_none(loaded)),
         *(_latency(results, workers) for workers in _or_none(alone)),
         _no_refusals(results),
-        _compute_bound(results),
+        *(_compute_bound(results, rows_each) for rows_each in sorted({r.rows_each for r in results.loads if r.model == "mlp"} or {1})),
         *chain.from_iterable(_overload(results, workers) for workers in _or_none(overloaded)),
     ]
 
@@ -85,15 +85,15 @@ def _no_refusals(results: Results) -> Promise:
     return Promise(promise="refusals and errors below capacity", where="all loads", found=found, target=0.0, unit="", at_most=True)
 
 
-def _compute_bound(results: Results) -> Promise:
+def _compute_bound(results: Results, rows_each: int) -> Promise:
     """One worker, which is one session on one thread, against one session on one thread."""
     raw = {r.round: r.speed.best_rows_per_s for r in results.raw if r.model == "mlp"}
     best: dict[int, float] = {}
     for r in results.loads:
-        if r.peer == OURS and r.model == "mlp" and r.workers == 1:
-            best[r.round] = max(best.get(r.round, 0.0), r.load.rps)
+        if r.peer == OURS and r.model == "mlp" and r.workers == 1 and r.rows_each == rows_each:
+            best[r.round] = max(best.get(r.round, 0.0), r.load.rps * rows_each)
     found = _percent(_median(best[n] / raw[n] for n in best if n in raw))
-    where = "1 worker, its best number of connections"
+    where = f"1 worker, {_counted(rows_each, 'row')} a request, its best number of connections"
     return Promise(promise="throughput, mlp, of the raw session's best rows/s", where=where, found=found, target=90.0, unit="%")
 
 

@@ -36,6 +36,8 @@ from load_tests.bench.servers import RunningServer, ServerFailed, ask, free_port
 from load_tests.bench.wrk import WrkFailed, run_wrk
 
 _HEADERS: Final = {"Content-Type": "application/json"}
+ROWS_EACH: Final = 8
+"""Rows in a request where the compute-bound model is asked for several at once."""
 _WARM_CONNECTIONS: Final = 32
 _WARM_S: Final = 1.0
 _RAW_SHARE: Final = 0.5
@@ -183,9 +185,14 @@ class Race:
         bodies = self._bodies(heat)
         with self._serving(heat) as (server, url):
             run_wrk(self._wrk, url, bodies, connections=_WARM_CONNECTIONS, seconds=_WARM_S)
-            for number in connections:
+            loads = [(bodies, number, 1) for number in connections]
+            if heat.model.name == "mlp" and (several := heat.contestant.bodies_of_rows(heat.model, ROWS_EACH)):
+                file = self._place.folder / f"{heat.contestant.name}-{heat.model.name}-{ROWS_EACH}.bodies"
+                file.write_bytes(b"\n".join(several) + b"\n")
+                loads += [(file, number, ROWS_EACH) for number in connections[:1]]
+            for asked, number, rows_each in loads:
                 before = server.cpu_times()
-                load = run_wrk(self._wrk, url, bodies, connections=number, seconds=self._course.seconds)
+                load = run_wrk(self._wrk, url, asked, connections=number, seconds=self._course.seconds)
                 server.check_alive()
                 cpu = cpu_use(before, server.cpu_times(), load.answered, self._cores)
                 record = LoadRecord(
@@ -196,9 +203,12 @@ class Race:
                     round=heat.round,
                     load=load,
                     cpu=cpu,
+                    rows_each=rows_each,
                 )
                 results.loads.append(record)
-                self._say(f"{heat} · {number} connection{'' if number == 1 else 's'}: {load.rps:,.0f} rps")
+                self._say(
+                    f"{heat} · {number} connection{'' if number == 1 else 's'} · {rows_each} row{'' if rows_each == 1 else 's'} each: {load.rps:,.0f} rps"
+                )
 
     def _overload(self, heat: Heat, results: Results) -> None:
         bodies, seconds = self._bodies(heat), self._course.seconds

@@ -25,7 +25,7 @@ _VERDICTS: Final = {True: "[green]yes[/]", False: "[bold red]no[/]", None: "[dim
 
 def tables(results: Results, promises: list[Promise]) -> list[Table]:
     """All tables of a run, the promises last."""
-    made = [_load_table(model, connections, results.loads) for model, connections in _cases(results.loads)]
+    made = [_load_table(model, connections, rows_each, results.loads) for model, connections, rows_each in _cases(results.loads)]
     if results.raw:
         made.append(_raw_table(results.raw))
     if results.overloads:
@@ -56,16 +56,18 @@ def counted(errors: dict[str, int]) -> str:
     return ", ".join(f"{kind}: {count:,}" for kind, count in errors.items()) or "-"
 
 
-def _cases(loads: list[LoadRecord]) -> list[tuple[str, int]]:
+def _cases(loads: list[LoadRecord]) -> list[tuple[str, int, int]]:
     order = list(dict.fromkeys(r.model for r in loads))
-    return sorted({(r.model, r.connections) for r in loads}, key=lambda case: (order.index(case[0]), case[1]))
+    return sorted({(r.model, r.connections, r.rows_each) for r in loads}, key=lambda case: (order.index(case[0]), case[2], case[1]))
 
 
-def _load_table(model: str, connections: int, loads: list[LoadRecord]) -> Table:
-    title = f"{model}, {connections} connection{'' if connections == 1 else 's'}"
+def _load_table(model: str, connections: int, rows_each: int, loads: list[LoadRecord]) -> Table:
+    title = f"{model}, {connections} connection{'' if connections == 1 else 's'}" + (
+        f", {rows_each} rows a request" if rows_each > 1 else ""
+    )
     numbers = ("workers", "rps", "p50 ms", "p99 ms", "CPU µs/request", "noise %", "rounds")
     table = _table(title, "server", numbers=numbers, last="errors by status")
-    chosen = [r for r in loads if r.model == model and r.connections == connections]
+    chosen = [r for r in loads if r.model == model and r.connections == connections and r.rows_each == rows_each]
     for workers in sorted({r.workers for r in chosen}):
         for peer in dict.fromkeys(r.peer for r in chosen if r.workers == workers):
             every = [r for r in chosen if r.workers == workers and r.peer == peer]

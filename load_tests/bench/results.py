@@ -15,7 +15,11 @@ QUIET_PERCENT = 15.0
 
 
 class LoadRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """One closed-loop load on one server."""
+    """One closed-loop load on one server.
+
+    Attributes:
+        rows_each: Rows in each request.
+    """
 
     peer: str
     model: str
@@ -24,6 +28,7 @@ class LoadRecord(msgspec.Struct, frozen=True, kw_only=True):
     round: int
     load: Load
     cpu: CpuUse
+    rows_each: int = 1
 
     @property
     def is_quiet(self) -> bool:

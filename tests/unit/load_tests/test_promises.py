@@ -1,5 +1,6 @@
 import math
 
+import msgspec
 import pytest
 
 from load_tests.bench.procfs import CpuUse
@@ -114,6 +115,15 @@ def test_the_mlp_is_held_against_one_session_on_one_thread():
 
     assert judged.found == pytest.approx(88.75)
     assert judged.is_reached is False
+
+
+def test_the_mlp_asked_for_several_rows_at_once_is_a_case_of_its_own():
+    several = msgspec.structs.replace(_load("ekiben", 1000, model="mlp"), rows_each=8)
+
+    results = _results(loads=[_load("ekiben", 6000, model="mlp"), several], raw=[_raw("mlp", 8000)])
+
+    assert _find(results, "throughput, mlp", "1 row a request").found == pytest.approx(75)
+    assert _find(results, "throughput, mlp", "8 rows a request").found == pytest.approx(100)
 
 
 def test_overload_within_all_limits():

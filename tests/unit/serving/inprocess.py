@@ -45,11 +45,20 @@ class LoopThread:
         return self.run(called())
 
     def close(self) -> None:
+        """Ends what still runs, as `asyncio.run` does."""
+        self.run(self._cancel_all())
         self.run(self.loop.shutdown_default_executor())
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join(10)
         assert not self._thread.is_alive()
         self.loop.close()
+
+    @staticmethod
+    async def _cancel_all() -> None:
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 class Fallback:
@@ -98,7 +107,9 @@ class TroubledAliases(MemoryAliases):
 class Serving:
     """A running server."""
 
-    def __init__(self, registry: Registry, models: list[str], *, thread: LoopThread, home: Path, tracer: Any = None, **settings: Any) -> None:
+    def __init__(
+        self, registry: Registry, models: list[str], *, thread: LoopThread, home: Path, tracer: Any = None, **settings: Any
+    ) -> None:
         self.thread = thread
         self.registry = registry
         self.fallback = Fallback()

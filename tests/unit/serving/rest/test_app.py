@@ -292,7 +292,10 @@ def test_no_body_gives_a_5xx(steady):
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["a", "b", "c", "d", "image", "x"]) | st.text(max_size=3), inner, max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.sampled_from(["a", "b", "c", "d", "image", "x"]) | st.text(max_size=3), inner, max_size=4)
+    ),
     max_leaves=12,
 )
 v2_inputs = st.lists(

@@ -47,7 +47,9 @@ def test_the_native_endpoint_answers_the_list_alone(steady):
     assert bad.status_code == 422
 
 
-@pytest.mark.parametrize("kw", [{"data": {"instances": "[]"}}, {"files": {"instances": b"[]"}}, {"content": b"x", "headers": {"content-type": "text/csv"}}])
+@pytest.mark.parametrize(
+    "kw", [{"data": {"instances": "[]"}}, {"files": {"instances": b"[]"}}, {"content": b"x", "headers": {"content-type": "text/csv"}}]
+)
 def test_what_is_not_json_on_the_native_endpoint_is_bentomls(steady, kw):
     assert steady.post("/plane", **kw).status_code == 418
     assert steady.get("/plane").status_code == 418

@@ -190,5 +190,7 @@ def test_a_model_without_a_batch_dimension_takes_and_gives_its_tensors_whole(sta
     metadata = unbatched.get("/v2/models/whole").json()
     assert metadata["inputs"] == [{"name": "v", "datatype": "FP32", "shape": [3]}]
     assert metadata["outputs"][0] == {"name": "sum", "datatype": "FP32", "shape": []}
-    assert "must be a tensor of float32 with shape [3]" in refusal_of(unbatched, "/v2/models/whole/infer", {"inputs": [column("v", [1.0] * 6, shape=[2, 3])]})
+    assert "must be a tensor of float32 with shape [3]" in refusal_of(
+        unbatched, "/v2/models/whole/infer", {"inputs": [column("v", [1.0] * 6, shape=[2, 3])]}
+    )
     assert unbatched.predict("whole", [[1.0, 2.0, 3.0]]).json()["predictions"] == [{"sum": 6.0, "twice": [2.0, 4.0, 6.0]}]
