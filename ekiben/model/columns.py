@@ -247,7 +247,7 @@ def concatenate(arrays: Sequence[Array]) -> Array:
     first = arrays[0]
     if first.dtype.kind == "O" or any(a.dtype != first.dtype for a in arrays):
         return np.concatenate(arrays)
-    joined = bytearray(b"").join([memoryview(np.ascontiguousarray(a)) for a in arrays])
+    joined = bytearray(b"").join([np.ascontiguousarray(a).data for a in arrays])
     return np.frombuffer(joined, first.dtype).reshape(-1, *first.shape[1:])
 
 

@@ -206,9 +206,8 @@ class Race:
                     rows_each=rows_each,
                 )
                 results.loads.append(record)
-                self._say(
-                    f"{heat} · {number} connection{'' if number == 1 else 's'} · {rows_each} row{'' if rows_each == 1 else 's'} each: {load.rps:,.0f} rps"
-                )
+                rows = f" · {rows_each} rows each" if rows_each > 1 else ""
+                self._say(f"{heat} · {number} connection{'' if number == 1 else 's'}{rows}: {load.rps:,.0f} rps")
 
     def _overload(self, heat: Heat, results: Results) -> None:
         bodies, seconds = self._bodies(heat), self._course.seconds
