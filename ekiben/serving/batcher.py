@@ -137,6 +137,7 @@ class Batcher:
         self._closed = True
         while waiting := self._unanswered():
             await asyncio.wait(waiting)
+        await asyncio.sleep(0)
         if self._thread is not None:
             self._thread.shutdown(wait=False)
             self._thread = None
@@ -204,9 +205,10 @@ class Batcher:
                 members, rows, late = self._queue.take(self.cost.useful_rows(self._max_rows))
                 self._running = members or None
                 self._running_until = self._clock() + self.cost.seconds(rows)
-            self._loop.call_soon_threadsafe(self._settle, report)
-            if late:
-                self._loop.call_soon_threadsafe(self._expire, late)
+                # NOTE: with the lock held, so that `drain` finds each request waiting, running, or about to be answered.
+                self._loop.call_soon_threadsafe(self._settle, report)
+                if late:
+                    self._loop.call_soon_threadsafe(self._expire, late)
 
     # ── how a request ends ───────────────────────────────────────────────────────────────────────────────────────────
 

@@ -53,9 +53,9 @@ class CostModel:
         Gathering more would only make the batch's first rows wait for its last. A model that gains nothing from
         batches is run row by row.
         """
-        if self.per_row_s <= 0:
-            return most
-        return max(1, min(most, math.ceil((self.fixed_s + _HANDOVER_S) / (WORTHWHILE * self.per_row_s))))
+        saved, worthwhile = self.fixed_s + _HANDOVER_S, WORTHWHILE * self.per_row_s
+        # Not by the quotient: a row may cost nothing, or so little that it overflows.
+        return most if saved >= most * worthwhile else max(1, math.ceil(saved / worthwhile))
 
     def queue_seconds(self, rows: int, max_batch_size: int) -> float:
         """Predicted seconds to work off so many rows in batches of the size given."""

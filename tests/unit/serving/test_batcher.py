@@ -473,6 +473,25 @@ def test_what_was_admitted_before_the_drain_and_comes_after_it_is_answered(where
     assert asyncio.run(ask()) == [{"prediction": 11.0}]
 
 
+def test_drain_waits_for_what_is_computed_and_not_yet_answered():
+    runtime = SeenRuntime()
+
+    async def ask():
+        asked = Asked(seen_predictor(runtime), **THREAD)
+        future = asked.submit([row(0)])
+        await asyncio.sleep(0)
+        # The loop stands still while the thread computes.
+        end = time.monotonic() + 10
+        while asked.batcher._running is not None or not runtime.runs:
+            assert time.monotonic() < end
+            time.sleep(0.001)  # noqa: ASYNC251
+        assert not future.done()
+        await asked.batcher.drain()
+        assert future.done()
+
+    asyncio.run(ask())
+
+
 def test_drain_waits_for_what_comes_while_it_drains():
     runtime = SeenRuntime()
     runtime.gate.clear()
@@ -563,7 +582,7 @@ def test_a_delay_that_does_not_pay_is_not_waited_for(fixed_s, gap_s):
 
 def test_a_full_batch_does_not_wait_for_the_end_of_the_delay():
     async def ask():
-        warm, submit, runtime, clock, batcher = delayed(FixedCost(60.0), gap_s=10.0, max_batch_size=3, arrivals=3)
+        warm, submit, runtime, clock, batcher = delayed(FixedCost(60.0), gap_s=10.0, max_batch_size=3, arrivals=0, delay_ms=600_000)
         await warm
         batcher._arrival_gap_s = 15.0
         futures = [submit(1)]

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ekiben.serving.cost_model import CostModel
+from ekiben.serving.cost_model import WORTHWHILE, CostModel
 
 runs = st.lists(st.tuples(st.integers(1, 2000), st.floats(0, 100)), min_size=1, max_size=60)
 
@@ -48,7 +48,7 @@ def test_a_line_through_a_negative_intercept_stays_above_nothing():
     cost.observe(10, 0.01)
     cost.observe(20, 1.0)
     assert cost.fixed_s == 0
-    assert 0 < cost.per_row_s
+    assert cost.per_row_s > 0
 
 
 def test_it_follows_a_machine_that_becomes_slower():
@@ -67,3 +67,21 @@ def test_a_queue_is_worked_off_in_batches():
     for rows in (1, 10):
         cost.observe(rows, 1 + rows)
     assert cost.queue_seconds(25, 10) == pytest.approx(3 * 1 + 25, rel=1e-6)
+
+
+@given(fixed=st.floats(0, 1), per_row=st.floats(0, 0.1), most=st.integers(1, 512))
+def test_a_batch_grows_as_long_as_that_saves_time(fixed, per_row, most):
+    cost = CostModel()
+    cost.fixed_s, cost.per_row_s = fixed, per_row
+    useful = cost.useful_rows(most)
+    assert 1 <= useful <= most
+    if useful < most:
+        # What twice the rows would save of each row's time is no longer worth it.
+        assert fixed / useful - fixed / (2 * useful) <= WORTHWHILE * per_row
+
+
+def test_a_model_that_gains_nothing_from_batches_runs_row_by_row_and_one_that_costs_nothing_a_row_as_many_as_it_can():
+    alone, together = CostModel(), CostModel()
+    alone.per_row_s, together.fixed_s = 1.0, 1.0
+    assert alone.useful_rows(128) == 1
+    assert together.useful_rows(128) == 128

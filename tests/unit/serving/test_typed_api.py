@@ -11,7 +11,8 @@ from ekiben.serving.typed_api import api_name, make_service_class, prediction_mo
 
 CARD = CardSpec(owner="tests", why_this_model="it is small")
 ODD_NAMES = (
-    "input.1", "x:0", "class", "json", "copy", "schema", "model_dump", "model_x", "_private", "__init__", "input_0", "input_1", "a b", "é", "",
+    "input.1", "x:0", "class", "json", "copy", "schema", "model_dump", "model_x", "_private", "__init__", "input_0", "input_1", "a b", "é",
+    "",
 )  # fmt: skip
 
 
@@ -52,7 +53,7 @@ def test_a_field_takes_what_the_input_takes(item, good, bad):
     for value in bad:
         with pytest.raises(pydantic.ValidationError):
             model.model_validate({"x": value})
-    with pytest.raises(pydantic.ValidationError, match="[Ee]xtra"):
+    with pytest.raises(pydantic.ValidationError, match=r"[Ee]xtra"):
         model.model_validate({"x": good[0], "y": 1})
 
 

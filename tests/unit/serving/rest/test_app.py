@@ -226,7 +226,7 @@ def test_last_request_is_the_clock_of_inference_requests_only(serving):
 
 # nasty bodies ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-DEEP = [b'{"instances": [' + b"[" * n + b"]" * n + b"]}" for n in (10, 100, *range(900, 1030, 3), 5000)]
+DEEP = [b'{"instances": [' + b"[" * n + b"]" * n + b"]}" for n in (10, 100, 980, 1100, 5000)]
 NASTY = [
     *DEEP,
     b'{"a":' * 5000,
@@ -356,9 +356,9 @@ def test_each_request_is_noted_with_how_it_ended(serving):
 def test_nothing_is_noted_when_the_log_does_not_want_it(start, registry, tiny_artifact, capfd):
     registry.register(tiny_artifact.path, tag="tiny:1")
     serving = start("tiny", access_log_rate=0.0)
-    ok(serving)
+    ok(serving, **{"x-request-id": "r-quiet"})
     serving.stop()
-    assert "ekiben.access" not in capfd.readouterr().out
+    assert '"r-quiet"' not in capfd.readouterr().out
 
 
 def test_before_any_model_is_loaded_nothing_answers_and_says_so(registry, tmp_path):

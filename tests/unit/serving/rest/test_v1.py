@@ -2,7 +2,9 @@ import json
 
 import pytest
 
+from ekiben.errors import InvalidRequest, InvalidRows
 from ekiben.model import Predictor
+from ekiben.serving.rest.v1 import V1Codec
 
 ROW = {"a": 1.0, "b": 2.0, "c": None, "d": -3.0}
 
@@ -124,6 +126,18 @@ def test_the_bodys_id_is_echoed_and_wins_over_the_headers(steady, given, echoed)
     assert answer.json()["id"] == echoed
     # What cannot stand in a header stays out of it.
     assert answer.headers.get("x-request-id") == (echoed if echoed.isascii() else None)
+
+
+@pytest.mark.parametrize("model", ["plane", "grid"])
+def test_nesting_is_refused_at_every_depth(steady, model):
+    # Reading, checking and showing a value each need a little more of the stack than the one before.
+    codec = V1Codec(steady.server.host.find(model, None))
+    refusals = set()
+    for depth in range(700, 1100):
+        with pytest.raises((InvalidRequest, InvalidRows)) as refusal:
+            codec.decode(b'{"instances": [' + b"[" * depth + b"]" * depth + b"]}")
+        refusals.add(refusal.type)
+    assert refusals == {InvalidRequest, InvalidRows}
 
 
 def test_duplicate_keys_take_the_last(steady):
