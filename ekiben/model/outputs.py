@@ -154,6 +154,8 @@ class Head:
             raise PredictionFailed(
                 f"the model gave probabilities of shape {list(probabilities.shape)} for {n} rows and {len(self._labels)} labels"
             )
+        # Single precision whatever the framework computes in, so that a version answers alike in all of them.
+        probabilities = probabilities.astype(np.float32, copy=False)
         threshold = self.threshold
         index = probabilities.argmax(axis=1) if threshold is None else (probabilities[:, 1] >= threshold).astype(np.intp)
         return Outputs(n, {"probabilities": probabilities}, self._labels, index, threshold)

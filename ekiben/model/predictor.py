@@ -100,6 +100,11 @@ class Predictor:
             output_names=manifest.model.outputs,
         )
 
+    @property
+    def prediction(self) -> TensorInfo:
+        """The runtime's output that the prediction, or the probabilities, are made of."""
+        return next(info for info in self.runtime.outputs if info.name == self._head.wanted[0])
+
     def predict(self, rows: Sequence[Any]) -> list[dict[str, Any]]:
         """Predicts rows.
 

@@ -104,7 +104,7 @@ class BatchRun:
             results, outputs = self._compute_together(members)
         except EkibenError as e:
             results, outputs = self._compute_apart(members, e)
-        except Exception as e:  # noqa: BLE001  whatever a model raises answers its requests and not the server
+        except (Exception, SystemExit) as e:  # noqa: BLE001  whatever a model raises answers its requests and not the server
             results, outputs = self._compute_apart(members, PredictionFailed(f"the model failed: {type(e).__name__}: {e}"))
         return BatchReport(outputs.n if outputs else 0, started, self._clock(), members, results, outputs)
 

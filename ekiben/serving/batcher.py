@@ -16,6 +16,7 @@ Requests past their deadline are dropped before compute, and answered at it even
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -173,10 +174,16 @@ class Batcher:
         return min(self._max_delay_s, self.cost.fixed_s, missing)
 
     def _predicted_wait(self) -> float:
-        """Seconds until a row that came now would be answered: with its whole batch, later rows included."""
+        """Seconds until a row that came now would be answered, with its whole batch.
+
+        Where more than a batch waits already, its own will be full by the time it runs.
+        """
         running = max(0.0, self._running_until - self._clock()) if self._running is not None else 0.0
         batch_rows = self.cost.useful_rows(self._max_rows)
-        return running + self.cost.queue_seconds(self._queue.rows, batch_rows) + self.cost.seconds(batch_rows)
+        rows = self._queue.rows + 1
+        if rows > batch_rows:
+            rows = math.ceil(rows / batch_rows) * batch_rows
+        return running + self.cost.queue_seconds(rows, batch_rows)
 
     def _next(self) -> None:
         """Runs the next batch here, or has the thread begin with it."""

@@ -7,7 +7,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from ekiben.model.spec import InputSpec, ModelSpec
+from ekiben.model.predictor import Predictor
+from ekiben.model.spec import InputSpec
 
 NUMPY_OF: Final[dict[str, str]] = {
     "BOOL": "bool",
@@ -29,8 +30,9 @@ def input_metadata(item: InputSpec) -> dict[str, Any]:
     return {"name": item.name, "datatype": DATATYPE_OF[np.dtype(item.array_dtype).name], "shape": [-1, *(item.shape or ())]}
 
 
-def output_metadata(spec: ModelSpec) -> list[dict[str, Any]]:
+def output_metadata(predictor: Predictor) -> list[dict[str, Any]]:
     """The outputs as ``GET /v2/models/{name}`` describes them."""
+    spec = predictor.spec
     if spec.is_classifier:
         return [
             {"name": "prediction", "datatype": "BYTES", "shape": [-1]},
@@ -38,7 +40,9 @@ def output_metadata(spec: ModelSpec) -> list[dict[str, Any]]:
             {"name": "probabilities", "datatype": "FP32", "shape": [-1, len(spec.labels)]},
         ]
     if spec.task == "regression":
-        return [{"name": "prediction", "datatype": "FP32", "shape": [-1]}]
+        given = predictor.prediction
+        shape = [-1 if d is None else d for d in given.shape[1:]]
+        return [{"name": "prediction", "datatype": DATATYPE_OF.get(given.dtype, "FP32"), "shape": [-1, *([] if shape == [1] else shape)]}]
     return [
         {"name": o.name, "datatype": DATATYPE_OF["object" if o.dtype == "string" else o.dtype], "shape": [-1, *o.shape]}
         for o in spec.outputs

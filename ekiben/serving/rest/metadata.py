@@ -76,7 +76,7 @@ def _v1(served: LoadedVersion) -> dict[str, Any]:
 def _v2(plane: DataPlane, served: LoadedVersion) -> dict[str, Any]:
     is_batched = served.spec.batching.enabled
     inputs = [input_metadata(item) for item in served.spec.inputs]
-    outputs = output_metadata(served.spec)
+    outputs = output_metadata(served.predictor)
     if not is_batched:
         for tensor in (*inputs, *outputs):
             tensor["shape"] = tensor["shape"][1:]

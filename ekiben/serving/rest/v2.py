@@ -53,7 +53,7 @@ class V2Codec:
     def __init__(self, served: LoadedVersion) -> None:
         self._served = served
         self._is_batched = served.spec.batching.enabled
-        self._outputs = [o["name"] for o in output_metadata(served.spec)]
+        self._outputs = [o["name"] for o in output_metadata(served.predictor)]
 
     def decode(self, body: bytes) -> Decoded:
         """Decodes a request.

@@ -91,12 +91,13 @@ def test_one_probability_a_row_is_that_of_the_positive_label(p):
 
 
 def test_a_multiclass_classifier_takes_the_most_probable_label():
-    outputs = head(MULTI, P3).shape(2, {"p": np.array([[0.2, 0.5, 0.3], [0.6, 0.3, 0.1]])})
+    outputs = head(MULTI, P3).shape(2, {"p": np.array([[0.25, 0.5, 0.25], [0.625, 0.25, 0.125]])})
 
     tensors = outputs.tensors()
     assert list(tensors) == ["prediction", "confidence", "probabilities"]
     assert tensors["prediction"].tolist() == ["b", "a"]
-    assert tensors["confidence"].tolist() == [0.5, 0.6]
+    assert tensors["confidence"].tolist() == [0.5, 0.625]
+    assert tensors["probabilities"].dtype == np.float32, "whatever the framework computes in"
     assert outputs.threshold is None
 
 

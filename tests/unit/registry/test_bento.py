@@ -44,7 +44,7 @@ def test_bentoml_agrees_on_the_latest(registry, make_artifact):
 
 
 def test_models_of_others_in_the_store_are_not_seen(registry, make_artifact, tmp_path):
-    import bentoml  # noqa: PLC0415  after the session has set its home
+    import bentoml
 
     with bentoml.models.create("theirs:1", _model_store=registry._bento_store()):
         pass

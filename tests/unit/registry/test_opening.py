@@ -4,7 +4,7 @@ from ekiben.state.sql_aliases import SqlAliases
 
 
 def test_the_settings_decide_where_aliases_are(tmp_path, make_artifact, monkeypatch):
-    from bentoml._internal.configuration.containers import BentoMLContainer  # noqa: PLC0415  after the session has set its home
+    from bentoml._internal.configuration.containers import BentoMLContainer
 
     with BentoMLContainer.bentoml_home.patch(str(tmp_path / "bentoml")):
         registry = open_registry(load_settings({"EKIBEN_HOME": str(tmp_path / "home")}))

@@ -421,6 +421,23 @@ def test_a_busy_model_refuses_what_it_would_answer_too_late_and_says_when_to_com
     assert [type(r) for r in asyncio.run(ask())] == [Answer] * 4
 
 
+def test_a_newcomer_is_charged_for_the_rows_that_wait_and_not_for_a_batch_that_could():
+    runtime = SeenRuntime()
+    runtime.gate.clear()
+
+    async def ask():
+        # A run of 128 rows would take 0.7 s; two rows take 0.3 s each after the other.
+        asked = Asked(seen_predictor(runtime, max_batch_size=128), cost=FixedCost(0.3, 0.003))
+        first = asked.submit([row(0)])
+        await asyncio.to_thread(runtime.began.wait)
+        asked.batcher.admit(asked.clock() + 1)
+        runtime.gate.set()
+        await finish([first])
+        await asked.batcher.drain()
+
+    asyncio.run(ask())
+
+
 def test_a_full_queue_refuses_whatever_the_deadline():
     runtime = SeenRuntime()
     runtime.gate.clear()

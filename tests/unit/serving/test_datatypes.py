@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from ekiben.model import InputSpec
+from ekiben.model import InputSpec, Predictor
+from ekiben.model.runtimes import TensorInfo
 from ekiben.serving.datatypes import DATATYPE_OF, NUMPY_OF, datatype_of, input_metadata, output_metadata
 
 
@@ -30,8 +31,15 @@ def test_inputs(item, datatype, shape):
     assert input_metadata(item) == {"name": "x", "datatype": datatype, "shape": shape}
 
 
-def test_outputs(tiny_spec, plane_artifact, words_artifact):
-    assert [o["name"] for o in output_metadata(tiny_spec)] == ["prediction", "confidence", "probabilities"]
-    assert output_metadata(tiny_spec)[2]["shape"] == [-1, 2]
-    assert output_metadata(plane_artifact.spec) == [{"name": "prediction", "datatype": "FP32", "shape": [-1]}]
-    assert output_metadata(words_artifact.spec) == [{"name": "same", "datatype": "BYTES", "shape": [-1]}]
+def test_a_regressors_output_is_of_the_type_and_size_its_runtime_gives(plane_artifact):
+    predictor = Predictor.of(plane_artifact)
+    predictor.runtime.outputs = (TensorInfo(predictor.runtime.outputs[0].name, "float64", (None, 3)),)
+
+    assert output_metadata(predictor) == [{"name": "prediction", "datatype": "FP64", "shape": [-1, 3]}]
+
+
+def test_outputs(tiny_artifact, plane_artifact, words_artifact):
+    assert [o["name"] for o in output_metadata(Predictor.of(tiny_artifact))] == ["prediction", "confidence", "probabilities"]
+    assert output_metadata(Predictor.of(tiny_artifact))[2]["shape"] == [-1, 2]
+    assert output_metadata(Predictor.of(plane_artifact)) == [{"name": "prediction", "datatype": "FP32", "shape": [-1]}]
+    assert output_metadata(Predictor.of(words_artifact)) == [{"name": "same", "datatype": "BYTES", "shape": [-1]}]

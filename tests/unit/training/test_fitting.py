@@ -60,7 +60,7 @@ def test_progress_is_told_in_the_units_that_were_promised():
 
 
 def test_trees_grown_in_parts_are_those_grown_at_once(tmp_path):
-    from sklearn.ensemble import HistGradientBoostingClassifier  # noqa: PLC0415
+    from sklearn.ensemble import HistGradientBoostingClassifier
 
     chosen = {name: value for name, value in TREES.items() if name != "trees"}
     at_once = HistGradientBoostingClassifier(**chosen, max_iter=25, early_stopping=False, random_state=0).fit(FEATURES, LATE)
