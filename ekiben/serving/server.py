@@ -28,8 +28,6 @@ logger = logging.getLogger("ekiben.server")
 SWITCH_INTERVAL_S = 0.00002
 """A run that ends in its thread needs the interpreter back: 5 ms, Python's default, is longer than most runs."""
 
-_IDLE_S = 1.0
-
 
 def _silence_uvicorn_access_log() -> None:
     """Uvicorn formats a line for every answer as long as its logger has a handler, also when BentoML drops the line."""
@@ -114,8 +112,8 @@ class Server:
     def _drain_on_sigterm(self) -> None:
         """On SIGTERM: not ready at once, answering on for ``EKIBEN_DRAIN_S``, then the stop that uvicorn would have begun.
 
-        In between, every answer asks its client to close the connection, so that none is cut when the worker ends. A
-        server that nobody has asked for a while stops at once.
+        In between, every answer asks its client to close the connection, so that none is cut when the worker ends, and a
+        load balancer has the time to see that the server is not ready. A second SIGTERM stops it at once.
         """
         loop = asyncio.get_running_loop()
         stop = signal.getsignal(signal.SIGTERM)
@@ -123,13 +121,11 @@ class Server:
             return
 
         def begin(number: int, frame: FrameType | None) -> None:
-            idle = self._clock() - self.app.last_request > _IDLE_S
-            if self.plane.draining or idle or not self._settings.drain_s:
-                self.plane.draining = True
+            is_second, self.plane.draining = self.plane.draining, True
+            if is_second or not self._settings.drain_s:
                 stop(number, frame)
-                return
-            self.plane.draining = True
-            loop.call_soon_threadsafe(loop.call_later, self._settings.drain_s, stop, number, None)
+            else:
+                loop.call_soon_threadsafe(loop.call_later, self._settings.drain_s, stop, number, None)
 
         try:
             signal.signal(signal.SIGTERM, begin)

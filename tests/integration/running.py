@@ -81,7 +81,7 @@ class Running:
             self.process = subprocess.Popen(
                 [str(BENTOML), "serve", "service:svc", "--host", "127.0.0.1", "--port", str(self.port)],
                 cwd=project.root,
-                env={**project.env, "EKIBEN_WORKERS": str(workers), **env},
+                env={**project.env, "EKIBEN_WORKERS": str(workers), "EKIBEN_DRAIN_S": "0.5", **env},
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,

@@ -171,7 +171,7 @@ class Load:
 
 
 def test_sigterm_under_load_loses_nothing(serving):
-    with Running(serving) as server:
+    with Running(serving, EKIBEN_DRAIN_S="2") as server:
         server.wait()
         load = Load(server.url)
         time.sleep(1.5)

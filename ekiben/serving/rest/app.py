@@ -55,9 +55,6 @@ class RestApp:
         max_body_bytes: Largest body.
         access_log: Where answered requests are noted.
         tracer: Makes spans; None when no exporter is configured.
-
-    Attributes:
-        last_request: Clock at which the last inference request came.
     """
 
     def __init__(
@@ -68,7 +65,6 @@ class RestApp:
         self.max_body_bytes = max_body_bytes
         self.access_log = access_log
         self.tracer = tracer
-        self.last_request = float("-inf")
         self.fallback = fallback
         self._routes: dict[str, InferRoute] = {}
 
@@ -135,7 +131,7 @@ class InferRoute:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Reads the head, admits, reads and decodes the body, infers, encodes, answers, notes."""
         app, plane = self._app, self._plane
-        received = app.last_request = app.clock()
+        received = app.clock()
         headers = dict(scope["headers"])
         if self._is_shared and (scope["method"] != "POST" or not is_json(headers)):
             await app.fallback(scope, receive, send)

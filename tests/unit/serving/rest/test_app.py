@@ -215,15 +215,6 @@ def test_while_draining_it_answers_and_asks_to_close_the_connection(serving):
     assert "stopping" in ready.json()["error"]
 
 
-def test_last_request_is_the_clock_of_inference_requests_only(serving):
-    app = serving.server.app
-    assert app.last_request == float("-inf")
-    serving.get("/readyz")
-    assert app.last_request == float("-inf")
-    ok(serving)
-    assert app.last_request > 0
-
-
 # nasty bodies ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 DEEP = [b'{"instances": [' + b"[" * n + b"]" * n + b"]}" for n in (10, 100, 980, 1100, 5000)]
