@@ -248,7 +248,7 @@ def concatenate(arrays: Sequence[Array]) -> Array:
     if first.dtype.kind == "O" or any(a.dtype != first.dtype for a in arrays):
         return np.concatenate(arrays)
     joined = bytearray(b"").join([np.ascontiguousarray(a).data for a in arrays])
-    return np.frombuffer(joined, first.dtype).reshape(-1, *first.shape[1:])
+    return np.frombuffer(joined, first.dtype).reshape(sum(map(len, arrays)), *first.shape[1:])
 
 
 def check_column(item: InputSpec, column: Array) -> list[RowError]:

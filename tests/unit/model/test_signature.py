@@ -376,3 +376,10 @@ def test_faults_move_with_their_rows():
     assert [f.row for f in signature.check(merged.take(np.array([4, 0])))] == [0]
     assert signature.check(merged.take(slice(0, 4))) == []
     assert signature.merge([bad]) is bad
+
+
+def test_tensors_whose_varying_dimension_is_empty_join_too():
+    signature = Signature([InputSpec(name="x", type="tensor", dtype="float32", shape=(-1, 2))])
+    empty = signature.from_columns({"x": np.zeros((1, 0, 2), np.float32)})
+
+    assert signature.merge([empty, empty, empty]).columns["x"].shape == (3, 0, 2)
