@@ -17,9 +17,12 @@
         ├── InvalidRequest          the request is malformed: not JSON, wrong shape of the envelope
         ├── InvalidRows             well formed, but rows break the signature; has ``details``
         ├── UnknownModel            no such model, version or route
+        ├── Forbidden               this server's settings do not allow it
+        ├── LoadFailed              a model was asked to be loaded and cannot be
         ├── MethodNotAllowed
         ├── PayloadTooLarge
         ├── UnsupportedMediaType
+        ├── NotAcceptable           the client accepts no type that the route answers in
         ├── NotReady                the model exists and cannot answer now; has ``retry_after_s``
         │   └── QueueFull           it would be answered too late; has ``retry_after_s``
         ├── DeadlineExceeded        its deadline passed before it was computed
@@ -153,6 +156,14 @@ class UnknownModel(RequestError):
     """No such model, version or route."""
 
 
+class Forbidden(RequestError):
+    """This server's settings do not allow it, whoever asks."""
+
+
+class LoadFailed(RequestError):
+    """A model was asked to be loaded and cannot be; asking again helps only once something was mended."""
+
+
 class MethodNotAllowed(RequestError):
     """The path exists and does not take this method.
 
@@ -171,6 +182,10 @@ class PayloadTooLarge(RequestError):
 
 class UnsupportedMediaType(RequestError):
     """The body's content type or encoding is not one the route reads."""
+
+
+class NotAcceptable(RequestError):
+    """The client accepts no type that the route can answer in."""
 
 
 class NotReady(RequestError):

@@ -9,6 +9,17 @@
 | ``EKIBEN_DRAIN_S`` | 2 | seconds a worker goes on answering after SIGTERM, unready, before it stops |
 | ``EKIBEN_ACCESS_LOG_RATE`` | 0.01 | share of answered requests that the access log records; errors always are |
 | ``EKIBEN_ONNX_PROVIDERS`` | best there is | execution providers to prefer, comma-separated |
+| ``EKIBEN_DATA_PORT`` | 3001 | port for gRPC and REST over HTTP/1.1 and HTTP/2, shared by the workers; 0 opens none |
+| ``EKIBEN_DATA_HOST`` | that of BentoML's port | address the data port is bound to |
+| ``EKIBEN_TLS_CERTIFICATE`` | none | PEM certificate chain of the data port; with it the port speaks TLS only |
+| ``EKIBEN_TLS_KEY`` | none | its private key, PEM |
+| ``EKIBEN_TLS_CLIENT_CA`` | none | PEM authorities; with it a client must show a certificate that one of them signed |
+| ``EKIBEN_PLATFORM_PORT`` | what the platform asks for | a further port like the data port |
+| ``EKIBEN_PLATFORM_MODEL`` | the only model | the model that answers on paths that name none, like ``/invocations`` |
+| ``EKIBEN_REPOSITORY_API`` | off | ``on`` lets clients load and unload models over the network |
+
+What hosting platforms say in variables of their own is read here too: ``AIP_HTTP_PORT``, ``AIP_HEALTH_ROUTE`` and
+``AIP_PREDICT_ROUTE`` (Vertex AI), ``PORT`` where ``K_SERVICE`` is set (Cloud Run, Knative), ``SAGEMAKER_BIND_TO_PORT`` (SageMaker).
 """
 
 from __future__ import annotations
@@ -32,6 +43,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     drain_s: float = 2.0
     access_log_rate: float = 0.01
     onnx_providers: tuple[str, ...] = ()
+    data_port: int = 3001
+    data_host: str = ""
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+    tls_client_ca: Path | None = None
+    platform_port: int = 0
+    platform_model: str = ""
+    repository_api: bool = False
+    health_route: str = ""
+    predict_route: str = ""
+
+
+_OF_PLATFORMS = ("health_route", "predict_route")
 
 
 def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
@@ -40,7 +64,7 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
     Raises:
         SettingError: A variable's value is not what it must be, or there is no such setting.
     """
-    known = {f"EKIBEN_{name.upper()}" for name in Settings.__struct_fields__}
+    known = {f"EKIBEN_{name.upper()}" for name in Settings.__struct_fields__ if name not in _OF_PLATFORMS}
     unknown = sorted(name for name in environ if name.startswith("EKIBEN_") and name not in known)
     if unknown:
         raise SettingError(f"{unknown[0]} is not a setting; there are {', '.join(sorted(known))}")
@@ -53,7 +77,48 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
         drain_s=_number(environ, "EKIBEN_DRAIN_S", 2.0, low=0, high=3600),
         access_log_rate=_number(environ, "EKIBEN_ACCESS_LOG_RATE", 0.01, low=0, high=1),
         onnx_providers=tuple(p.strip() for p in environ.get("EKIBEN_ONNX_PROVIDERS", "").split(",") if p.strip()),
+        data_port=_whole(environ, "EKIBEN_DATA_PORT", 3001, low=0, high=65535),
+        data_host=environ.get("EKIBEN_DATA_HOST", ""),
+        platform_port=_platform_port(environ),
+        platform_model=environ.get("EKIBEN_PLATFORM_MODEL", ""),
+        repository_api=_switch(environ, "EKIBEN_REPOSITORY_API", default=False),
+        health_route=_route(environ, "AIP_HEALTH_ROUTE"),
+        predict_route=_route(environ, "AIP_PREDICT_ROUTE"),
+        **_tls(environ),
     )
+
+
+def _platform_port(environ: Mapping[str, str]) -> int:
+    """The port that the platform wants answered, whichever of them it is."""
+    names = ["EKIBEN_PLATFORM_PORT", "AIP_HTTP_PORT", *(["PORT"] if environ.get("K_SERVICE") else []), "SAGEMAKER_BIND_TO_PORT"]
+    name = next((n for n in names if environ.get(n)), names[0])
+    return _whole(environ, name, 0, low=0, high=65535)
+
+
+def _route(environ: Mapping[str, str], name: str) -> str:
+    path = environ.get(name, "")
+    if path and not path.startswith("/"):
+        raise SettingError(f"{name} is {path!r}; it must be a path that begins with /")
+    return path
+
+
+def _tls(environ: Mapping[str, str]) -> dict[str, Path | None]:
+    """The files of TLS, each there, and none without those it needs."""
+    files = {part: environ.get(f"EKIBEN_TLS_{part.upper()}") for part in ("certificate", "key", "client_ca")}
+    for part, needed in (("certificate", "key"), ("key", "certificate"), ("client_ca", "certificate")):
+        if files[part] and not files[needed]:
+            raise SettingError(f"EKIBEN_TLS_{part.upper()} needs EKIBEN_TLS_{needed.upper()} beside it, which is not set")
+    for part, file in files.items():
+        if file and not Path(file).is_file():
+            raise SettingError(f"EKIBEN_TLS_{part.upper()} is {file!r}; there is no such file")
+    return {f"tls_{part}": Path(file).absolute() if file else None for part, file in files.items()}
+
+
+def _switch(environ: Mapping[str, str], name: str, *, default: bool) -> bool:
+    text = environ.get(name) or ("on" if default else "off")
+    if text not in ("on", "off"):
+        raise SettingError(f"{name} is {text!r}; it must be on or off")
+    return text == "on"
 
 
 def _cores() -> int:

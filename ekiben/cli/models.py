@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from ekiben.cli.models_add import add
+from ekiben.cli.models_loads import load, unload
 from ekiben.cli.printing import json_option, print_error, print_json, print_note, print_table, size
 from ekiben.errors import EkibenError
 
@@ -19,6 +20,8 @@ def models() -> None:
 
 
 models.add_command(add)
+models.add_command(load)
+models.add_command(unload)
 
 
 @models.command("list")

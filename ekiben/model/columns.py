@@ -138,9 +138,12 @@ def _packed(item: InputSpec, values: list[Any]) -> Array | None:
 def _as_tensor(item: InputSpec, value: Any) -> Array | None:
     try:
         with np.errstate(over="ignore"):
-            return np.array(value, item.array_dtype)
+            array = np.array(value, item.array_dtype)
     except (ValueError, OverflowError, TypeError):
         return None
+    rest = (item.shape or ())[array.ndim :]
+    # An empty list does not show the dimensions inside it; where they are fixed they are known.
+    return array.reshape(*array.shape, *rest) if rest and not array.size and min(rest) > 0 else array
 
 
 # arrays ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -165,8 +168,14 @@ def cast_column(item: InputSpec, array: Array, faults: list[RowError]) -> Array:
     if target.kind in "iu":
         info = np.iinfo(target)
         return _within(item, array, (array < info.min) | (array > info.max), faults)
+    return _cast_floats(array, target)
+
+
+def _cast_floats(array: Array, target: np.dtype[Any]) -> Array:
+    if array.dtype == target:  # as it mostly is; what follows costs more than it looks
+        return array
     with np.errstate(over="ignore"):
-        return array.astype(target, copy=False)
+        return array.astype(target)
 
 
 def _shaped(item: InputSpec, array: Array) -> Array:
@@ -247,7 +256,10 @@ def concatenate(arrays: Sequence[Array]) -> Array:
     first = arrays[0]
     if first.dtype.kind == "O" or any(a.dtype != first.dtype for a in arrays):
         return np.concatenate(arrays)
-    joined = bytearray(b"").join([np.ascontiguousarray(a).data for a in arrays])
+    try:
+        joined = bytearray().join(arrays)  # type: ignore[arg-type]  # arrays are buffers, which numpy's types do not say
+    except BufferError:
+        joined = bytearray().join([np.ascontiguousarray(a).data for a in arrays])
     return np.frombuffer(joined, first.dtype).reshape(sum(map(len, arrays)), *first.shape[1:])
 
 

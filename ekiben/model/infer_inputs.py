@@ -9,7 +9,7 @@ import numpy as np
 
 from ekiben.errors import ArtifactError
 from ekiben.model.runtimes import TensorInfo
-from ekiben.model.spec import DType, InputSpec
+from ekiben.model.spec import DType, InputSpec, is_field_name
 
 _SCALARS: Final[dict[str, tuple[str, str | None]]] = {
     "float32": ("float", None), "float64": ("float", "float64"), "int64": ("int", None), "int32": ("int", "int32"),
@@ -37,11 +37,31 @@ def graph_inputs(name: str, graph: Sequence[TensorInfo], rows: Sequence[Any] | N
     names = [info.name for info in graph]
     if is_batched and len(graph) == 1 and columns and columns != names and len(graph[0].shape) == 2:  # noqa: PLR2004  a matrix
         return _matrix_columns(name, graph[0], rows or [], columns)
+    graph = completed(graph, rows or [], is_batched=is_batched)
     if columns and sorted(columns) != sorted(names):
         raise ArtifactError(f"{name}: the sample has the columns {_listed(columns)}; the model takes {_listed(names)}")
     if len(graph) == 1 and not columns:  # each row is the bare value
         return (_graph_input(name, graph[0], iter(rows or []), is_batched=is_batched),)
     return tuple(_graph_input(name, info, _values(rows or [], index, info.name), is_batched=is_batched) for index, info in enumerate(graph))
+
+
+def completed(graph: Sequence[TensorInfo], rows: Sequence[Any], *, is_batched: bool) -> tuple[TensorInfo, ...]:
+    """A graph's inputs; one that declares no dimensions takes those of the sample's nested values, each of any size.
+
+    NOTE: ONNX Runtime does not tell an input without a declared shape from a scalar.
+
+    Args:
+        graph: What the graph takes.
+        rows: A sample; empty where there is none.
+        is_batched: Whether a dimension that counts rows goes before those of one value.
+    """
+    is_bare = len(graph) == 1 and not columns_of(rows)
+    found = []
+    for index, info in enumerate(graph):
+        value = rows[0] if rows and is_bare else next(_values(rows, index, info.name), None)
+        rank = 0 if info.shape else _depth(value)
+        found.append(TensorInfo(info.name, info.dtype, (None,) * (rank + is_batched)) if rank else info)
+    return tuple(found)
 
 
 def table_inputs(name: str, expected: Sequence[str], rows: Sequence[Any]) -> tuple[InputSpec, ...]:
@@ -89,8 +109,16 @@ def _matrix_columns(name: str, info: TensorInfo, rows: Sequence[Any], columns: l
     )
 
 
+def _depth(value: Any) -> int:
+    return 1 + _depth(value[0] if value else None) if isinstance(value, list | tuple) else 0
+
+
 def _graph_input(name: str, info: TensorInfo, values: Iterator[Any], *, is_batched: bool) -> InputSpec:
     dtype = "string" if info.dtype == "object" else info.dtype
+    if not is_field_name(info.name):
+        raise ArtifactError(
+            f"{name}: the model's input is called {info.name!r}; a name must be without quotation marks, backslashes and control characters"
+        )
     if dtype not in get_args(DType):
         raise ArtifactError(f"{name}: the model's input {info.name!r} is of type {dtype}; Ekiben serves {', '.join(get_args(DType))}")
     is_scalar = is_batched and info.shape[1:] in ((), (1,)) and info.dtype in _SCALARS

@@ -14,23 +14,20 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from ekiben.errors import ArtifactError, EkibenError, InvalidRows
+from ekiben.errors import ArtifactError, EkibenError
 from ekiben.model.estimator_facts import EstimatorFacts, estimator_facts
-from ekiben.model.infer_inputs import columns_of, graph_inputs, table_inputs
+from ekiben.model.features import Transform
+from ekiben.model.infer_inputs import columns_of, completed, graph_inputs, table_inputs
 from ekiben.model.infer_outputs import Outcome, infer_outputs
 from ekiben.model.outputs import Outputs
 from ekiben.model.predictor import Predictor
+from ekiben.model.probe import Seen, probe
 from ekiben.model.runtimes import Runtime, TensorInfo
-from ekiben.model.signature import Signature
 from ekiben.model.spec import BatchingSpec, CardSpec, DType, InputSpec, ModelSpec, OutputSpec, Task
-from ekiben.model.synthetic import synthetic_rows
 
 Array = npt.NDArray[Any]
 
-PROBE_ROWS: Final = 32
-_ALONE: Final = 4  # rows that are also run without the others
-_FREE_DIMS: Final = (3, 8, 32, 64, 224)
-_INTEGERS_BELOW: Final = (10, 2, 1)
+_OTHER_TYPES: Final = ("object", "sequence", "map")  # strings, and what becomes tensors when it is run
 
 
 class Inferred(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,31 +71,75 @@ def infer_spec(
         PredictionFailed: The model fails on the rows.
     """
     facts = estimator_facts(runtime)
+    odd = [info for info in runtime.outputs if not _is_served(info)]
+    if odd:
+        raise ArtifactError(
+            f"{name}: the model's output {odd[0].name!r} is of the type {odd[0].dtype}; Ekiben serves {', '.join(get_args(DType))}: "
+            f"convert it in the model, or write models/{name}/model.yaml with the outputs you need and without it"
+        )
     failures: list[EkibenError] = []
+    objections: list[EkibenError] = []  # to what a model gives, which say more than that it fails
+    second_best: Inferred | None = None
     for candidate in _candidates(name, runtime, facts, rows):
+        if candidate.max_rows and second_best is not None:  # it takes several, and they matter to each other
+            continue
         try:
             seen = probe(Predictor(_raw_spec(name, runtime, candidate), runtime), rows)
         except EkibenError as e:
             failures.append(e)
             continue
-        given = [_observed(name, info, seen.runs, is_batched=candidate.is_batched) for info in runtime.outputs]
-        outcome = infer_outputs(name, facts, given, seen.runs[0], task=task, labels=labels)
-        return _conclude(name, candidate, seen, outcome, owner)
-    raise failures[0]
+        try:
+            outcome = _judged(name, runtime, facts, seen, candidate, task=task, labels=labels)
+        except EkibenError as e:
+            objections.append(e)
+            continue
+        found = _conclude(name, candidate, seen, outcome, owner)
+        if seen.dependence != "strong":
+            return found
+        second_best = second_best or found
+    if second_best is not None and not _has_fixed_rows(runtime):
+        return second_best
+    if second_best is not None:
+        raise ArtifactError(
+            f"{name}: a row's outputs depend on the rows beside it, and the model takes {runtime.inputs[0].shape[0]} at a time; "
+            "leave out --sample, --task and --labels, and it is served with all of them as one"
+        )
+    raise [*objections, *failures][0]
 
 
-class Seen(msgspec.Struct, frozen=True):
-    """What a model gave for some rows.
+def bound_outputs(spec: ModelSpec, runtime: Runtime, rows: Sequence[Any] | None, transform: Transform | None = None) -> dict[str, str]:
+    """Which output of the graph a spec that is there speaks of: output of the spec → output of the graph.
 
-    Attributes:
-        rows: The rows: the first of the sample, or made-up ones.
-        runs: The outputs of several runs; together they show what varies.
-        are_independent: False when a row run alone gave other outputs than beside others.
+    Args:
+        spec: The spec.
+        runtime: The model.
+        rows: A sample, or None.
+        transform: The feature code.
+
+    Raises:
+        ArtifactError: The outputs cannot be those of the spec's task.
+        InvalidRows, PredictionFailed: As `probe`.
     """
+    if spec.task == "tensor":
+        return {}
+    raw = msgspec.structs.replace(spec, task="tensor", labels=(), outputs=_raw_outputs(runtime))
+    seen = probe(Predictor(raw, runtime, transform=transform), rows)
+    given = [_observed(spec.name, o.name, seen.runs, is_batched=spec.batching.enabled) for o in raw.outputs]
+    if spec.task == "regression":
+        return next(({"prediction": o.name} for o in given if o.dtype.startswith(("float", "int")) and o.shape in ((), (1,))), {})
+    facts = estimator_facts(runtime)
+    return infer_outputs(spec.name, facts, given, seen.runs[0], task=spec.task, labels=spec.labels, keys=runtime.keys).bound
 
-    rows: list[Any]
-    runs: list[Outputs]
-    are_independent: bool
+
+def _judged(
+    name: str, runtime: Runtime, facts: EstimatorFacts, seen: Seen, candidate: _Candidate, *, task: Task | None, labels: Sequence[str]
+) -> Outcome:
+    given = [_observed(name, info.name, seen.runs, is_batched=candidate.is_batched) for info in runtime.outputs]
+    outcome = infer_outputs(name, facts, given, seen.runs[0], task=task, labels=labels, keys=runtime.keys)
+    if not outcome.outputs:
+        return outcome
+    told = tuple(_as_declared(o, i, is_batched=candidate.is_batched) for o, i in zip(given, runtime.outputs, strict=True))
+    return msgspec.structs.replace(outcome, outputs=told)
 
 
 class _Candidate(msgspec.Struct, frozen=True):
@@ -106,16 +147,18 @@ class _Candidate(msgspec.Struct, frozen=True):
 
     inputs: tuple[InputSpec, ...]
     is_batched: bool
+    max_rows: int | None = None
 
 
 def _candidates(name: str, runtime: Runtime, facts: EstimatorFacts, rows: Sequence[Any] | None) -> list[_Candidate]:
+    """The readings to try, in this order: the first dimension counts rows; it does not; it does, and is always 1."""
     if not runtime.inputs:
         return [_Candidate(_untyped_inputs(name, runtime, facts, rows), is_batched=True)]
-    readings = [True, False] if _may_be_batched(runtime) else [False]
+    readings = [(True, None), (False, None), (True, 1)] if _may_be_batched(runtime, rows) else [(False, None)]
     candidates, failure = [], None
-    for is_batched in readings:
+    for is_batched, max_rows in readings:
         try:
-            candidates.append(_Candidate(graph_inputs(name, runtime.inputs, rows, is_batched=is_batched), is_batched))
+            candidates.append(_Candidate(graph_inputs(name, runtime.inputs, rows, is_batched=is_batched), is_batched, max_rows))
         except ArtifactError as e:
             failure = failure or e
     if failure and not candidates:
@@ -123,13 +166,18 @@ def _candidates(name: str, runtime: Runtime, facts: EstimatorFacts, rows: Sequen
     return candidates
 
 
-def _may_be_batched(runtime: Runtime) -> bool:
+def _may_be_batched(runtime: Runtime, rows: Sequence[Any] | None) -> bool:
     """Whether the first dimension may count rows: it varies in all inputs, or is the same number in all inputs and outputs."""
-    first = {info.shape[0] if info.shape else 0 for info in runtime.inputs}
+    first = {info.shape[0] if info.shape else 0 for info in completed(runtime.inputs, rows or [], is_batched=True)}
     if first == {None}:
         return True
-    outputs = {info.shape[0] if info.shape else 0 for info in runtime.outputs}
-    return len(first) == 1 and 0 not in first and outputs == first
+    # An output without dimensions may be one that declares none.
+    outputs = {info.shape[0] for info in runtime.outputs if info.shape}
+    return len(first) == 1 and 0 not in first and outputs <= first
+
+
+def _has_fixed_rows(runtime: Runtime) -> bool:
+    return any(info.shape and (info.shape[0] or 1) > 1 for info in runtime.inputs)
 
 
 def _untyped_inputs(name: str, runtime: Runtime, facts: EstimatorFacts, rows: Sequence[Any] | None) -> tuple[InputSpec, ...]:
@@ -152,70 +200,28 @@ def _as_float(item: InputSpec) -> InputSpec:
     return InputSpec(name=item.name, type="float", dtype="float64", nullable=item.nullable) if item.type == "int" else item
 
 
-def probe(predictor: Predictor, rows: Sequence[Any] | None) -> Seen:
-    """Runs a model on the sample or, where there is none, on the first made-up rows that it can take.
-
-    Raises:
-        InvalidRows: The sample has a row that the signature refuses.
-        PredictionFailed: The model fails on the sample.
-        ArtifactError: The model fails on all made-up rows.
-    """
-    signature = predictor.signature
-    if rows is not None:
-        return _run(predictor, same_shapes(signature, rows[:PROBE_ROWS]))
-    failure: EkibenError | None = None
-    found: Seen | None = None
-    for free_dim in _FREE_DIMS[:1] if signature.fixed_shapes else _FREE_DIMS:
-        for below in _INTEGERS_BELOW:
-            try:
-                seen = _run(predictor, synthetic_rows(signature.inputs, PROBE_ROWS, free_dim=free_dim, below=below))
-            except EkibenError as e:
-                failure = failure or e
-                continue
-            if found is not None:  # a second size shows which dimensions of the outputs follow it
-                return Seen(found.rows, found.runs + seen.runs, found.are_independent and seen.are_independent)
-            found = seen
-            break
-    if found is None:
-        raise ArtifactError(
-            f"{predictor.spec.name}: the model fails on made-up rows; give a sample of real ones (--sample): {failure}"
-        ) from failure
-    return found
-
-
-def _run(predictor: Predictor, rows: list[Any]) -> Seen:
-    signature = predictor.signature
-    batch = signature.batch(signature.parse_rows(rows))
-    faults = signature.check(batch)
-    if faults:
-        raise InvalidRows(faults)
-    together = predictor.run(batch)
-    alone = [predictor.run(batch.take(slice(n, n + 1))) for n in range(min(batch.n, _ALONE))]
-    agree = all(_agree(run, together.take(n, n + 1)) for n, run in enumerate(alone))
-    return Seen(rows, [together, *alone], agree)
-
-
-def _agree(one: Outputs, other: Outputs) -> bool:
-    for name, a in one.arrays.items():
-        b = other.arrays[name]
-        if a.dtype.kind == "f" and b.dtype.kind == "f":
-            if a.shape != b.shape or not np.allclose(a, b, rtol=1e-3, atol=1e-4, equal_nan=True):
-                return False
-        elif a.shape != b.shape or a.tolist() != b.tolist():
-            return False
-    return True
-
-
 def _raw_spec(name: str, runtime: Runtime, candidate: _Candidate) -> ModelSpec:
     """A spec that gives all the model's outputs as they are."""
     return ModelSpec(
         name=name,
         task="tensor",
         inputs=candidate.inputs,
-        outputs=tuple(OutputSpec(name=info.name, dtype="float32") for info in runtime.outputs),
-        batching=BatchingSpec(enabled=candidate.is_batched),
+        outputs=_raw_outputs(runtime),
+        batching=_batching(candidate),
         card=CardSpec(owner=""),
     )
+
+
+def _raw_outputs(runtime: Runtime) -> tuple[OutputSpec, ...]:
+    return tuple(OutputSpec(name=info.name, dtype="float32") for info in runtime.outputs if _is_served(info))
+
+
+def _is_served(info: TensorInfo) -> bool:
+    return info.dtype in get_args(DType) or info.dtype in _OTHER_TYPES
+
+
+def _batching(candidate: _Candidate) -> BatchingSpec:
+    return BatchingSpec(enabled=candidate.is_batched, max_batch_size=candidate.max_rows or BatchingSpec().max_batch_size)
 
 
 def _conclude(name: str, candidate: _Candidate, seen: Seen, outcome: Outcome, owner: str) -> Inferred:
@@ -226,49 +232,59 @@ def _conclude(name: str, candidate: _Candidate, seen: Seen, outcome: Outcome, ow
         inputs=candidate.inputs,
         outputs=outcome.outputs,
         labels=outcome.labels,
+        batching=_batching(candidate),
         card=CardSpec(owner=owner),
     )
     if not candidate.is_batched:
-        spec = msgspec.structs.replace(spec, batching=BatchingSpec(enabled=False))
-        notes.append("the model has no dimension that counts rows: each row is run alone (batching.enabled: false)")
-    elif not seen.are_independent:
+        notes.append(
+            "no dimension counts rows that are independent of each other: each is run alone, its tensors whole (batching.enabled: false)"
+        )
+    elif seen.dependence != "none":
         spec = msgspec.structs.replace(spec, batching=BatchingSpec(max_batch_size=1))
         notes.append("a row's outputs depend on the rows beside it: rows are run one at a time (batching.max_batch_size: 1)")
+    elif candidate.max_rows:
+        notes.append("the model takes one row at a time (batching.max_batch_size: 1)")
     if any(item.type == "string" for item in candidate.inputs):
         notes.append("strings are not restricted to those seen; list `categories` in model.yaml to refuse others")
     return Inferred(spec=spec, outputs=outcome.bound, rows=seen.rows, notes=tuple(notes))
 
 
-def _observed(name: str, info: TensorInfo, runs: Sequence[Outputs], *, is_batched: bool) -> OutputSpec:
-    """An output as it came out; a dimension is -1 where it is declared to vary, is not declared, or did vary."""
-    arrays = [array for run in runs for array in _row_arrays(run.arrays[info.name])]
+def _observed(name: str, output: str, runs: Sequence[Outputs], *, is_batched: bool) -> OutputSpec:
+    """An output as it came out; a dimension is -1 where it varied."""
+    arrays = [array for run in runs for array in _row_arrays(run.arrays[output], is_batched=is_batched)]
+    if any(array.dtype.kind == "O" and array.ndim and isinstance(array.flat[0], np.ndarray) for array in arrays if array.size):
+        raise ArtifactError(
+            f"{name}: the model's output {output!r} is a sequence of tensors of different shapes, which no one tensor holds; pad them in "
+            f"the model, or write models/{name}/model.yaml with the outputs you need and without it"
+        )
     shapes = {array.shape for array in arrays}
     ranks = {len(shape) for shape in shapes}
     if len(ranks) > 1:
-        raise ArtifactError(f"{name}: the model's output {info.name!r} has now {min(ranks)}, now {max(ranks)} dimensions")
+        raise ArtifactError(f"{name}: the model's output {output!r} has now {min(ranks)}, now {max(ranks)} dimensions")
     found = [next(iter(sizes)) if len(sizes := set(column)) == 1 else -1 for column in zip(*shapes, strict=True)]
-    if info.dtype not in ("sequence", "map"):
-        declared = info.shape[1:] if is_batched else info.shape
-        if not info.shape and found:  # not declared at all
-            found = [-1] * len(found)
-        elif len(declared) == len(found):
-            found = [-1 if d is None else size for d, size in zip(declared, found, strict=True)]
     dtypes = {array.dtype for array in arrays}
     dtype = "string" if {d.kind for d in dtypes} <= set("OUS") else np.result_type(*dtypes).name
     if dtype not in get_args(DType):
-        raise ArtifactError(f"{name}: the model's output {info.name!r} is of type {dtype}; Ekiben serves {', '.join(get_args(DType))}")
-    return OutputSpec(name=info.name, dtype=dtype, shape=tuple(found))  # type: ignore[arg-type]
+        raise ArtifactError(f"{name}: the model's output {output!r} is of type {dtype}; Ekiben serves {', '.join(get_args(DType))}")
+    return OutputSpec(name=output, dtype=dtype, shape=tuple(found))  # type: ignore[arg-type]
 
 
-def _row_arrays(array: Array) -> list[Array]:
+def _as_declared(observed: OutputSpec, info: TensorInfo, *, is_batched: bool) -> OutputSpec:
+    """The output with -1 also where a dimension is declared to vary, or is not declared."""
+    if info.dtype in ("sequence", "map"):
+        return observed
+    declared = info.shape[1:] if is_batched else info.shape
+    shape = observed.shape
+    if not info.shape and shape:  # not declared at all
+        shape = (-1,) * len(shape)
+    elif len(declared) == len(shape):
+        shape = tuple(-1 if d is None else size for d, size in zip(declared, shape, strict=True))
+    return msgspec.structs.replace(observed, shape=shape)
+
+
+def _row_arrays(array: Array, *, is_batched: bool) -> list[Array]:
     """One array a row, of an array of all rows or of one that holds an array a row because their shapes differ."""
     is_ragged = array.dtype.kind == "O" and array.ndim == 1 and len(array) > 0 and isinstance(array[0], np.ndarray)
+    if is_ragged and is_batched:
+        raise ArtifactError("the rows' outputs differ in shape")
     return list(array) if is_ragged else [np.asarray(row, array.dtype) for row in array]
-
-
-def same_shapes(signature: Signature, rows: Sequence[Any]) -> list[Any]:
-    """The rows whose tensors have the shapes of the first row's: rows that fit one request."""
-    if signature.fixed_shapes:
-        return list(rows)
-    keys = [signature.shapes(signature.parse_rows([row])) for row in rows]
-    return [row for row, key in zip(rows, keys, strict=True) if key == keys[0]]

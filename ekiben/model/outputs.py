@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ekiben.errors import ArtifactError, PredictionFailed
+from ekiben.errors import ArtifactError, InvalidRequest, PredictionFailed
 from ekiben.model.runtimes.base import TensorInfo
 from ekiben.model.spec import ModelSpec
 
@@ -31,7 +31,7 @@ class Outputs:
         threshold: Probability of the second label from which on it was predicted; None where the most probable label was.
     """
 
-    __slots__ = ("_rows", "arrays", "class_index", "labels", "n", "threshold")
+    __slots__ = ("_rows", "_tensors", "arrays", "class_index", "labels", "n", "threshold")
 
     def __init__(
         self,
@@ -47,17 +47,20 @@ class Outputs:
         self.class_index = class_index
         self.threshold = threshold
         self._rows: list[dict[str, Any]] | None = None
+        self._tensors: dict[str, Array] | None = None
 
     def tensors(self) -> dict[str, Array]:
-        """All outputs as named arrays, in the order of the spec."""
+        """All outputs as named arrays, in the order of the spec; made once. `one_tensor` makes tensors of those with an array a row."""
         if self.class_index is None:
             return self.arrays
-        probabilities = self.arrays["probabilities"]
-        return {
-            "prediction": np.array(self.labels, object)[self.class_index],
-            "confidence": probabilities[np.arange(self.n), self.class_index],
-            "probabilities": probabilities,
-        }
+        if self._tensors is None:
+            probabilities = self.arrays["probabilities"]
+            self._tensors = {
+                "prediction": np.array(self.labels, object)[self.class_index],
+                "confidence": probabilities[np.arange(self.n), self.class_index],
+                "probabilities": probabilities,
+            }
+        return self._tensors
 
     def rows(self) -> list[dict[str, Any]]:
         """One element a row, made of plain Python values; made once."""
@@ -91,6 +94,27 @@ class Outputs:
         arrays = {name: _concatenate([p.arrays[name] for p in parts]) for name in first.arrays}
         indices = [p.class_index for p in parts if p.class_index is not None]
         return Outputs(sum(p.n for p in parts), arrays, first.labels, np.concatenate(indices) if indices else None, first.threshold)
+
+
+def one_tensor(name: str, array: Array) -> Array:
+    """An output of some rows as one tensor, where it holds an array a row; others as they are.
+
+    Args:
+        name: The output's name, for the message.
+        array: As in `Outputs.arrays`, perhaps a part of it.
+
+    Raises:
+        InvalidRequest: The rows' arrays differ in shape, so that no one tensor holds them.
+    """
+    if array.dtype.kind != "O" or array.ndim != 1 or not len(array) or not isinstance(array[0], np.ndarray):
+        return array
+    shapes = {row.shape for row in array}
+    if len(shapes) > 1:
+        found = " and ".join(str(list(shape)) for shape in sorted(shapes)[:2])
+        raise InvalidRequest(
+            f"output {name!r} has another shape for each of these rows ({found}), and no one tensor holds them; send them one by one"
+        )
+    return np.stack(list(array))
 
 
 class Head:

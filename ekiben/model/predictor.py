@@ -6,7 +6,6 @@ Training evaluates with it; the server, a batch job, a device and a function all
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import numpy.typing as npt
 from ekiben.errors import ArtifactError, FeatureError, GoldenRowsMismatch, InvalidRows, PredictionFailed
 from ekiben.model.artifact import FEATURES, Artifact, read_artifact
 from ekiben.model.features import Transform, load_transform
+from ekiben.model.golden import GOLDEN_TOLERANCE, HALF_TOLERANCE, differing_rows
 from ekiben.model.outputs import Head, Outputs
 from ekiben.model.runtimes import Runtime, TensorInfo, open_runtime
 from ekiben.model.signature import Batch, Signature
@@ -24,7 +24,6 @@ from ekiben.model.spec import ModelSpec
 Array = npt.NDArray[Any]
 Feeds = dict[str, Array]
 
-GOLDEN_TOLERANCE = 1e-4
 _SHOWN_ROWS = 5
 _SHOWN_CHARS = 200
 
@@ -154,7 +153,8 @@ class Predictor:
         """Runs a model without a batch dimension once a row."""
         parts = []
         for row in range(n):
-            raw = self.runtime.run({name: np.asarray(array[row]) for name, array in feeds.items()}, self._head.wanted)
+            # NOTE: with the dots a row's one value stays an array of its dtype; a string alone would be cut at a null character.
+            raw = self.runtime.run({name: array[row, ...] for name, array in feeds.items()}, self._head.wanted)
             parts.append(self._head.shape(1, {name: array[None] for name, array in raw.items()}))
         return Outputs.join(parts)
 
@@ -179,7 +179,9 @@ class Predictor:
         # Rows of different shapes cannot share a request; each is one of its own.
         together = self.signature.fixed_shapes
         found = self.predict(golden.rows) if together else [self.predict([row])[0] for row in golden.rows]
-        differ = differing_rows(found, golden.outputs, threshold=self._head.threshold)
+        is_half = any(info.dtype == "float16" for info in self.runtime.outputs if info.name in self._head.wanted)
+        tolerance = HALF_TOLERANCE if is_half else GOLDEN_TOLERANCE
+        differ = differing_rows(found, golden.outputs, threshold=self._head.threshold, tolerance=tolerance)
         if differ:
             first = differ[0]
             recorded = str(golden.outputs[first])[:_SHOWN_CHARS] if first < len(golden.outputs) else "nothing: there are fewer outputs"
@@ -189,45 +191,6 @@ class Predictor:
                 f"row {first} must give {recorded}",
                 differ,
             )
-
-
-def differing_rows(found: Sequence[dict[str, Any]], expected: Sequence[dict[str, Any]], *, threshold: float | None = None) -> list[int]:
-    """Indices of the elements that differ by more than `GOLDEN_TOLERANCE`, absolute and relative.
-
-    Another label is no difference where the two were a tie within that tolerance: on another processor the last bit of a
-    probability may decide.
-
-    Args:
-        found: Elements as `Outputs.rows` makes them.
-        expected: The same, perhaps read from JSON.
-        threshold: Of a binary classifier: the probability of the second label from which on it is predicted.
-    """
-    if len(found) != len(expected):
-        return list(range(max(len(found), len(expected))))
-    return [n for n, (a, b) in enumerate(zip(found, expected, strict=True)) if not _close(a, b) and not _is_tie(a, b, threshold)]
-
-
-def _is_tie(a: dict[str, Any], b: dict[str, Any], threshold: float | None) -> bool:
-    """Whether two elements of a classifier agree in all probabilities, and differ in a label that could be either."""
-    if "probabilities" not in a or not _close(a["probabilities"], b.get("probabilities")):
-        return False
-    probabilities = a["probabilities"]
-    if b["prediction"] not in probabilities:
-        return False
-    if threshold is not None:
-        return bool(abs(list(probabilities.values())[1] - threshold) <= GOLDEN_TOLERANCE)
-    return bool(probabilities[a["prediction"]] - probabilities[b["prediction"]] <= 2 * GOLDEN_TOLERANCE)
-
-
-def _close(a: Any, b: Any) -> bool:
-    if isinstance(b, dict):
-        return isinstance(a, dict) and a.keys() == b.keys() and all(_close(a[k], b[k]) for k in b)
-    if isinstance(b, list):
-        return isinstance(a, list) and len(a) == len(b) and all(_close(x, y) for x, y in zip(a, b, strict=True))
-    if isinstance(a, float) and not isfinite(a) and b is None:
-        return True  # JSON has neither NaN nor infinities: they were recorded as null
-    is_number = isinstance(a, int | float) and isinstance(b, int | float) and not isinstance(a, bool) and not isinstance(b, bool)
-    return bool(a == b or (is_number and abs(a - b) <= GOLDEN_TOLERANCE * max(1.0, abs(b))))
 
 
 def _fixed_rows(spec: ModelSpec, runtime: Runtime) -> int | None:

@@ -110,6 +110,7 @@ class Signature:
         self._by_name = {i.name: i for i in inputs}
         self._index = {name: n for n, name in enumerate(self.names)}
         self._is_bare = len(inputs) == 1 and self.has_tensors
+        self._bare_dtype = np.dtype(inputs[0].array_dtype) if self._is_bare else None
         self.row_type = self._make_row_type()
         self._rows_type: Any = list.__class_getitem__(self.row_type)
         if self.uniform_dtype is not None:
@@ -226,6 +227,8 @@ class Signature:
             ((name, array),) = columns.items()
             if name not in self._by_name:
                 return self._from_matrix(name, array)
+        if self._is_bare and self._fits_as_it_is(columns):
+            return Batch(len(columns[self.names[0]]), dict(columns))
         unknown = [name for name in columns if name not in self._by_name]
         if unknown:
             raise InvalidRequest(f"input {unknown[0]!r} does not exist; the inputs are {listed(self.names)}")
@@ -242,12 +245,21 @@ class Signature:
             return Batch(n, None, matrix=np.column_stack(list(cast.values())), names=self.names)
         return Batch(n, cast, faults=faults)
 
+    def _fits_as_it_is(self, columns: Mapping[str, Array]) -> bool:
+        """Whether the only input is given, a tensor of numbers of just its dtype and shape; quickly, as it mostly is."""
+        array, (item,) = columns.get(self.names[0]), self.inputs
+        if array is None or len(columns) != 1 or array.dtype != self._bare_dtype or array.dtype.kind == "O":
+            return False
+        return array.ndim > 0 and array.shape[1:] == item.shape
+
     def _from_matrix(self, name: str, array: Array) -> Batch:
         if array.ndim != 2 or array.shape[1] != len(self.inputs):  # noqa: PLR2004  a matrix
             raise InvalidRequest(
                 f"input {name!r} does not exist, and its shape {list(array.shape)} is not that of a matrix of all inputs, "
                 f"[rows, {len(self.inputs)}]; the inputs are {listed(self.names)}"
             )
+        if self.uniform_dtype is not None and array.dtype == self.uniform_dtype:
+            return Batch(len(array), None, matrix=array, names=self.names)
         if self.uniform_dtype is not None and array.dtype.kind in "iuf":
             with np.errstate(over="ignore"):
                 return Batch(len(array), None, matrix=array.astype(self.uniform_dtype, copy=False), names=self.names)
@@ -267,15 +279,14 @@ class Signature:
         batches = [self.as_batch(p) for p in payloads]
         if len(batches) == 1:
             return batches[0]
-        starts = np.cumsum([0, *(b.n for b in batches)])
-        faults = [
-            RowError(f.row + int(start), f.field, f.value, f.rule) for b, start in zip(batches, starts, strict=False) for f in b.faults
-        ]
+        faults: list[RowError] = []
+        n = 0
+        for batch in batches:
+            faults += [RowError(f.row + n, f.field, f.value, f.rule) for f in batch.faults] if batch.faults else ()
+            n += batch.n
         if self.uniform_dtype is not None:
-            matrices = [b.matrix for b in batches if b.matrix is not None]
-            return Batch(int(starts[-1]), None, matrix=concatenate(matrices), names=self.names, faults=faults)
-        columns = {name: concatenate([b.columns[name] for b in batches]) for name in self.names}
-        return Batch(int(starts[-1]), columns, faults=faults)
+            return Batch(n, None, matrix=concatenate([b.matrix for b in batches if b.matrix is not None]), names=self.names, faults=faults)
+        return Batch(n, {name: concatenate([b.columns[name] for b in batches]) for name in self.names}, faults=faults)
 
     def shapes(self, payload: Payload) -> Any:
         """A key that is equal for payloads which `merge` can join; None where that is always so."""

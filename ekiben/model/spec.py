@@ -20,7 +20,10 @@ ScalarType = Literal["bool", "int", "float", "string"]
 DType = Literal["bool", "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64", "float16", "float32", "float64", "string"]
 
 NAME_PATTERN = r"^[a-z][a-z0-9_-]{0,62}$"
-RESERVED_NAMES = frozenset({"v1", "v2", "metrics", "docs", "livez", "readyz", "healthz", "ping", "invocations", "schema", "static_content"})
+RESERVED_NAMES = frozenset({
+    "v1", "v2", "metrics", "docs", "livez", "readyz", "healthz", "health", "ping", "version", "invocations", "score", "schema", "stats",
+    "static_content",
+})  # fmt: skip
 
 
 class InputSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
@@ -125,6 +128,11 @@ class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
         return self.task in ("binary_classification", "multiclass_classification")
 
 
+def is_field_name(name: str) -> bool:
+    """Whether an input may be called so: what needs no escape in JSON, which the decoder of rows wants of names."""
+    return bool(name) and not re.search(r'["\\\x00-\x1f]', name)
+
+
 def load_spec(path: Path) -> ModelSpec:
     """Reads and checks a ``model.yaml``.
 
@@ -135,7 +143,7 @@ def load_spec(path: Path) -> ModelSpec:
 
     shown = f"{path.parent.name}/{path.name}"
     try:
-        raw = yaml.safe_load(path.read_text())
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise SpecError(shown, "(file)", "there is no such file", "every folder in models/ needs a model.yaml") from None
     except (yaml.YAMLError, UnicodeDecodeError) as e:
@@ -197,6 +205,9 @@ def _contradictions(spec: ModelSpec) -> list[tuple[str, str, str]]:
     for n, item in enumerate(spec.inputs):
         if names.index(item.name) != n:
             found.append((f"inputs[{n}].name", f"{item.name!r} occurs twice", "give every input its own name"))
+        if not is_field_name(item.name):
+            right = "a name without quotation marks, backslashes and control characters"
+            found.append((f"inputs[{n}].name", f"{item.name!r} cannot be the name of a field", right))
         found += [(f"inputs[{n}].{field}", problem, right) for field, problem, right in _input_contradictions(item)]
     found += _task_contradictions(spec)
     limits = (

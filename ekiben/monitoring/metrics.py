@@ -6,22 +6,32 @@
 | ``ekiben_predicted_rows_total`` | model, version | rows computed |
 | ``ekiben_prediction_latency_seconds`` | model, version | from a request's arrival to its computed answer |
 | ``ekiben_queue_seconds`` | model, version | from a request's entry into the queue to its batch's begin |
+| ``ekiben_queue_rows`` | model, version | rows that wait now, looked at twice a second |
 | ``ekiben_batch_size`` | model, version | rows in a batch |
+| ``ekiben_compute_seconds_total`` | model, version, batch_size, phase | time the model was busy with batches of up to so many rows (of
+  more than half as many); phase is input (gather and check rows) or infer (the predictor) |
+| ``ekiben_request_compute_seconds_total`` | model, version, phase | the same, counted once for each answered request of a batch |
+| ``ekiben_failed_seconds_total`` | model, version | time that requests without a prediction took |
+| ``ekiben_last_inference_timestamp_seconds`` | model, version | when the last batch ended, seconds since the epoch |
 | ``ekiben_model_load_seconds`` | model, version | time to load, check and warm a version |
 | ``ekiben_prediction_distribution`` | model, version, class | rows by predicted class |
 | ``ekiben_prediction_errors_total`` | model, version, error | requests without a prediction, by error |
 
-Each worker writes its own values; BentoML's ``/metrics`` adds them up.
+Each worker writes its own values; BentoML's ``/metrics`` adds them up. What every batch changes and nobody needs at once
+(compute, last inference) is gathered and written twice a second: a write costs a few microseconds.
 """
 
 from __future__ import annotations
 
+import time
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, values
+from prometheus_client.metrics_core import Metric
+from prometheus_client.multiprocess import MultiProcessCollector
 
 from ekiben.errors import (
     DeadlineExceeded,
@@ -37,6 +47,8 @@ from ekiben.errors import (
 _SECONDS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 _LABELS = ("model", "version")
+PHASES = ("input", "infer")
+"""Of a batch: its rows are gathered and checked, then predicted."""
 
 
 class BatchedHistogram(Histogram):
@@ -58,15 +70,22 @@ class Metrics:
     """All collectors of one process.
 
     NOTE: make it in the worker, after BentoML has set ``PROMETHEUS_MULTIPROC_DIR``, or other workers' values go missing.
+
+    Args:
+        registry: Where the collectors belong.
+        wall: Seconds since the epoch.
     """
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(self, registry: CollectorRegistry, *, wall: Callable[[], float] = time.time) -> None:
+        self.wall = wall
+        self._registry = registry
         self.predictions = Counter("ekiben_predictions", "Requests by how they ended", [*_LABELS, "status"], registry=registry)
         self.rows = Counter("ekiben_predicted_rows", "Rows computed", _LABELS, registry=registry)
         self.latency = BatchedHistogram(
             "ekiben_prediction_latency_seconds", "From a request's arrival to its answer", _LABELS, buckets=_SECONDS, registry=registry
         )
         self.queue = BatchedHistogram("ekiben_queue_seconds", "Time in the queue", _LABELS, buckets=_SECONDS, registry=registry)
+        self.queue_rows = Gauge("ekiben_queue_rows", "Rows that wait now", _LABELS, multiprocess_mode="livesum", registry=registry)
         self.batch_size = Histogram("ekiben_batch_size", "Rows in a batch", _LABELS, buckets=_ROWS, registry=registry)
         self.load_seconds = Gauge(
             "ekiben_model_load_seconds", "Time to load, check and warm a version", _LABELS, multiprocess_mode="max", registry=registry
@@ -75,10 +94,28 @@ class Metrics:
             "ekiben_prediction_distribution", "Rows by predicted class", [*_LABELS, "class"], multiprocess_mode="sum", registry=registry
         )
         self.errors = Counter("ekiben_prediction_errors", "Requests without a prediction", [*_LABELS, "error"], registry=registry)
+        self.compute = Counter(
+            "ekiben_compute_seconds", "Time the model was busy, by batch size", [*_LABELS, "batch_size", "phase"], registry=registry
+        )
+        self.request_compute = Counter(
+            "ekiben_request_compute_seconds", "Time of its batch, for each answered request", [*_LABELS, "phase"], registry=registry
+        )
+        self.failed_seconds = Counter("ekiben_failed_seconds", "Time of requests without a prediction", _LABELS, registry=registry)
+        self.last_inference = Gauge(
+            "ekiben_last_inference_timestamp_seconds", "End of the last batch", _LABELS, multiprocess_mode="max", registry=registry
+        )
 
     def of(self, model: str, version: str, labels: Sequence[str]) -> VersionMetrics:
         """The children for one version, looked up once."""
         return VersionMetrics(self, model, version, labels)
+
+    def collect(self) -> Iterable[Metric]:
+        """The values of all workers of this server; reads their files, so call it in a thread."""
+        if values.ValueClass is values.MutexValue:  # this process keeps its values in memory and is the only one
+            return self._registry.collect()
+        everyone = CollectorRegistry()
+        MultiProcessCollector(everyone)  # type: ignore[no-untyped-call]  # prometheus_client is typed in parts
+        return everyone.collect()
 
 
 class VersionMetrics:
@@ -92,22 +129,65 @@ class VersionMetrics:
         self._latency = metrics.latency.labels(model, version)
         self._queue = metrics.queue.labels(model, version)
         self._batch_size = metrics.batch_size.labels(model, version)
+        self._queue_rows = metrics.queue_rows.labels(model, version)
+        self._spent = [[0.0, 0.0] for _ in (*_ROWS, None)]
+        self._spent_on_requests = [0.0, 0.0]
+        self._last_batch = 0.0
+        self._failed_seconds = metrics.failed_seconds.labels(model, version)
+        self._wall = metrics.wall
         self._classes = [metrics.distribution.labels(model, version, label) for label in labels]
 
     def loaded(self, seconds: float) -> None:
         """The version was loaded in so many seconds."""
         self._metrics.load_seconds.labels(*self._names).set(seconds)
 
-    def batch(self, rows: int, latencies: Sequence[float], queue_times: Sequence[float], class_index: npt.NDArray[np.intp] | None) -> None:
-        """A batch of so many rows answered one request for each latency and queue time, in seconds."""
+    def batch(
+        self,
+        rows: int,
+        latencies: Sequence[float],
+        queue_times: Sequence[float],
+        class_index: npt.NDArray[np.intp] | None,
+        compute: tuple[float, float],
+    ) -> None:
+        """A batch of so many rows answered one request for each latency and queue time.
+
+        Args:
+            rows: Rows computed.
+            latencies: From arrival to answer, seconds, a request each.
+            queue_times: In the queue, seconds, a request each.
+            class_index: The predicted class of each row; None where the model has no classes.
+            compute: What the batch took, a phase each, seconds.
+        """
         if latencies:
             self._ok.inc(len(latencies))
             self._latency.observe_many(latencies)
             self._queue.observe_many(queue_times)
         self._rows.inc(rows)
         self._batch_size.observe(rows)
+        spent = self._spent[bisect_left(_ROWS, rows)]
+        for phase, seconds in enumerate(compute):
+            spent[phase] += seconds
+            self._spent_on_requests[phase] += seconds * len(latencies)
+        self._last_batch = self._wall()
         if class_index is not None:
             self._count_classes(class_index)
+
+    def write(self, queued_rows: int) -> None:
+        """Writes what was gathered since the last time, and how many rows wait now."""
+        metrics, names = self._metrics, self._names
+        self._queue_rows.set(queued_rows)
+        if not self._last_batch:
+            return
+        metrics.last_inference.labels(*names).set(self._last_batch)
+        for size, spent in zip((*map(str, _ROWS), "+Inf"), self._spent, strict=True):
+            for phase, seconds in zip(PHASES, spent, strict=True):
+                if seconds:
+                    metrics.compute.labels(*names, size, phase).inc(seconds)
+            spent[:] = 0.0, 0.0
+        for phase, seconds in zip(PHASES, self._spent_on_requests, strict=True):
+            metrics.request_compute.labels(*names, phase).inc(seconds)
+        self._spent_on_requests[:] = 0.0, 0.0
+        self._last_batch = 0.0
 
     def _count_classes(self, class_index: npt.NDArray[np.intp]) -> None:
         if len(class_index) == 1:
@@ -118,8 +198,9 @@ class VersionMetrics:
             if count:
                 child.inc(count)
 
-    def failed(self, errors: Iterable[RequestError]) -> None:
-        """Requests that ended without a prediction."""
+    def failed(self, errors: Iterable[RequestError], seconds: float) -> None:
+        """Requests that ended without a prediction, and took so many seconds together."""
+        self._failed_seconds.inc(max(seconds, 0.0))  # a counter never falls
         for error in errors:
             self._metrics.predictions.labels(*self._names, status_of(error)).inc()
             self._metrics.errors.labels(*self._names, type(error).__name__).inc()

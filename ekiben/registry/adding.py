@@ -15,8 +15,9 @@ from ekiben.errors import EkibenError, InvalidRows, RegistryError
 from ekiben.model.artifact import CARD, FEATURES, ModelFile, Provenance, sha256_of
 from ekiben.model.build import MIN_GOLDEN_ROWS, build_artifact, choose_golden_rows, plain_row
 from ekiben.model.features import load_transform
-from ekiben.model.infer_spec import infer_spec, probe, same_shapes
+from ekiben.model.infer_spec import bound_outputs, infer_spec
 from ekiben.model.predictor import Predictor
+from ekiben.model.probe import probe, same_shapes
 from ekiben.model.rows_file import read_rows
 from ekiben.model.runtimes import Runtime, open_runtime
 from ekiben.model.signature import Signature
@@ -118,6 +119,7 @@ def add_model(
                 data={} if sample is None else {"name": sample.name, "rows": len(rows or []), "sha256": sha256_of(sample)},
             ),
             golden_rows=golden,
+            min_golden_rows=MIN_GOLDEN_ROWS if rows is not None else len(golden),
             reference=rows or [],
             features=features if not is_new and features.exists() else None,
             card=card if (card := models_dir / name / CARD).exists() else None,
@@ -169,11 +171,13 @@ def _inferred(name: str, runtime: Runtime, rows: list[Any] | None, hints: Hints,
 
 
 def _given(spec: ModelSpec, runtime: Runtime, rows: list[Any] | None, features: Path | None, hints: Hints) -> _Plan:
-    predictor = Predictor(spec, runtime, transform=None if features is None else load_transform(features))
+    transform = None if features is None else load_transform(features)
+    outputs = bound_outputs(spec, runtime, rows, transform)
+    predictor = Predictor(spec, runtime, transform=transform, output_names=outputs)
     notes = [f"models/{spec.name}/{SPEC_FILE} was there and is used as it is"]
     if hints != Hints():
         notes.append(f"--task, --labels and --owner are not used: they are in models/{spec.name}/{SPEC_FILE}")
-    return _Plan(spec, {}, probe(predictor, rows).rows, notes)
+    return _Plan(spec, outputs, probe(predictor, rows).rows, notes)
 
 
 @contextmanager
@@ -185,7 +189,7 @@ def _written(spec_file: Path, spec: ModelSpec, source: ModelSource) -> Iterator[
     try:
         try:
             spec_file.parent.mkdir(parents=True, exist_ok=True)
-            spec_file.write_text(heading + dump_spec(spec))
+            spec_file.write_text(heading + dump_spec(spec), encoding="utf-8")
         except OSError as e:
             raise EkibenError(f"{spec_file} cannot be written: {e.strerror or e}") from e
         yield

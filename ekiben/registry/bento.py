@@ -14,6 +14,7 @@ from ekiben.model.predictor import Predictor
 from ekiben.registry.placing import copy_artifact, move_into_place, version_of_time
 from ekiben.registry.store import Registry
 from ekiben.state.aliases import Aliases
+from ekiben.state.loads import Loads
 
 _BENTO_MANIFEST = "model.yaml"
 
@@ -28,12 +29,20 @@ class BentoRegistry(Registry):
 
     Args:
         aliases: Where aliases are kept.
+        loads: See `Registry`.
         home: BentoML's home; None where BentoML keeps it (``BENTOML_HOME``, else ``~/bentoml``).
         clock: Gives the time now, in UTC.
     """
 
-    def __init__(self, aliases: Aliases, *, home: Path | None = None, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
-        super().__init__(aliases)
+    def __init__(
+        self,
+        aliases: Aliases,
+        *,
+        loads: Loads | None = None,
+        home: Path | None = None,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        super().__init__(aliases, loads)
         self._home = home
         self._clock = clock
 

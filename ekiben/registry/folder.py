@@ -13,6 +13,7 @@ from ekiben.model.artifact import MANIFEST, Artifact
 from ekiben.registry.placing import copy_artifact, move_into_place, version_of_time
 from ekiben.registry.store import Registry
 from ekiben.state.aliases import Aliases
+from ekiben.state.loads import Loads
 
 
 class FolderRegistry(Registry):
@@ -21,11 +22,14 @@ class FolderRegistry(Registry):
     Args:
         root: The folder; made when the first version is registered.
         aliases: Where aliases are kept.
+        loads: See `Registry`.
         clock: Gives the time now, in UTC.
     """
 
-    def __init__(self, root: Path, aliases: Aliases, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
-        super().__init__(aliases)
+    def __init__(
+        self, root: Path, aliases: Aliases, *, loads: Loads | None = None, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    ) -> None:
+        super().__init__(aliases, loads)
         self._root = root
         self._clock = clock
 

@@ -19,8 +19,9 @@ _SUFFIXES: Final = {
 }
 PACKAGES: Final = {"onnx": ("onnxruntime",), "torch": ("torch",), "sklearn": ("scikit-learn", "joblib", "skops")}
 _TORCH_EXPORT: Final = "torch.export.save(torch.export.export(model.eval(), …), 'model.pt2')"
-# In an ONNX file each weight kept elsewhere has an entry with the key "location" (field 1) and a path (field 2).
-_LOCATION: Final = re.compile(rb"\x0a\x08location\x12(.)", re.DOTALL)
+# In an ONNX file each weight kept elsewhere has an entry with the key "location" (field 1) and a path (field 2), whose
+# length is in one byte, or in two where it is 128 or more.
+_LOCATION: Final = re.compile(rb"\x0a\x08location\x12([\x00-\x7f]|[\x80-\xff][\x00-\x7f])", re.DOTALL)
 
 
 class ModelSource(msgspec.Struct, frozen=True):
@@ -95,9 +96,11 @@ def _external_data(file: Path) -> list[str]:
     content = file.read_bytes()
     names: dict[str, None] = {}
     for match in _LOCATION.finditer(content):
-        start, length = match.end(), match.group(1)[0]  # a path of 128 bytes or more would need two bytes for its length
+        start, length = match.end(), sum((byte & 0x7F) << 7 * n for n, byte in enumerate(match.group(1)))
         names[content[start : start + length].decode(errors="replace")] = None
     for name in names:
+        if PurePosixPath(name) == PurePosixPath(f"model{file.suffix.lower()}"):
+            raise ArtifactError(f"{file} keeps weights in {name!r}, which is what the model itself is called in a version; rename it")
         if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
             raise ArtifactError(f"{file} keeps weights in {name!r}, outside its own folder; save it with all its files in one folder")
         if not (file.parent / name).is_file():

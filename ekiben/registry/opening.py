@@ -2,20 +2,39 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from ekiben.registry.store import Registry
 from ekiben.settings import Settings
 
 
-def open_registry(settings: Settings) -> Registry:
-    """The BentoML store with aliases in the control database.
+def open_registry(settings: Settings, project: Path | None = None) -> Registry:
+    """The BentoML store with aliases and loads in the control database.
 
     Nothing is created, and neither BentoML nor the database is touched before the first question.
 
+    Args:
+        settings: The settings in force.
+        project: The folder of ``service.py``; None for the working directory. Where it belongs to a Bento, models have the
+            aliases that the Bento was built with until the control database has others, see `PackedAliases`; and a Bento that
+            brings its models is the store.
+
     Raises:
         StateError: The URL of the control database is of no use.
+        RegistryError: The Bento's own description cannot be read.
     """
     from ekiben.registry.bento import BentoRegistry  # noqa: PLC0415  SQLAlchemy takes a quarter of a second to import
+    from ekiben.registry.packed_aliases import PackedAliases, bento_folder, packed_aliases  # noqa: PLC0415
     from ekiben.state.database import Database  # noqa: PLC0415
     from ekiben.state.sql_aliases import SqlAliases  # noqa: PLC0415
+    from ekiben.state.sql_loads import SqlLoads  # noqa: PLC0415
 
-    return BentoRegistry(SqlAliases(Database(settings.database_url)))
+    database = Database(settings.database_url)
+    aliases, loads = SqlAliases(database), SqlLoads(database)
+    bento = bento_folder(project or Path.cwd())
+    if bento is None:
+        return BentoRegistry(aliases, loads=loads)
+    # BentoML's own rule: a Bento that brings models, as in a container, is served with these and no others.
+    home = bento if any((bento / "models").glob("*")) else None
+    store = BentoRegistry(aliases, home=home)
+    return BentoRegistry(PackedAliases(aliases, packed_aliases(bento), store.has), loads=loads, home=home)

@@ -12,6 +12,7 @@ from ekiben.errors import ArtifactError, RegistryError, StateError, VersionNotFo
 from ekiben.model.artifact import Artifact, read_artifact
 from ekiben.registry.reference import CHAMPION, LATEST, Reference, check_alias, check_model_name, parse_reference, parse_tag
 from ekiben.state.aliases import Aliases
+from ekiben.state.loads import Loads, MemoryLoads
 
 _SHOWN_VERSIONS = 8
 
@@ -46,10 +47,12 @@ class Registry(ABC):
 
     Args:
         aliases: Where aliases are kept.
+        loads: Where it is kept which models people had loaded or unloaded; None keeps it as long as this object lives.
     """
 
-    def __init__(self, aliases: Aliases) -> None:
+    def __init__(self, aliases: Aliases, loads: Loads | None = None) -> None:
         self.aliases = aliases
+        self.loads = loads if loads is not None else MemoryLoads()
 
     # what a store must do ────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -184,6 +187,22 @@ class Registry(ABC):
                     continue
             listed += sorted(of_model, key=_age)
         return listed
+
+    def models(self) -> list[str]:
+        """Names of all models in the store, sorted."""
+        return self._models()
+
+    def generation(self) -> tuple[int, ...]:
+        """Changes with every change of aliases and loads. Cheap: every worker asks twice a second.
+
+        Raises:
+            StateError: The control database cannot be read.
+        """
+        return self.aliases.generation(), self.loads.generation()
+
+    def has(self, model: str, version: str) -> bool:
+        """Whether the store has a version of a model."""
+        return any(version == there for there, _ in self._folders(model))
 
     def find(self, model: str, recipe: str) -> Version | None:
         """The latest version of a model that was made by a recipe (`Provenance.recipe`), or None."""

@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 
 from ekiben.errors import EkibenError, InvalidRows, PredictionFailed, RequestError, RowError
-from ekiben.model.outputs import Outputs
+from ekiben.model.outputs import Outputs, one_tensor
 from ekiben.model.predictor import Predictor
 from ekiben.model.signature import Payload
 
@@ -35,9 +35,17 @@ class Answer:
         """One element a row; made once for the whole batch."""
         return self.outputs.rows()[self.start : self.stop]
 
+    def tensor(self, name: str) -> Any:
+        """One output; made once for the whole batch, of which this is a view.
+
+        Raises:
+            InvalidRequest: The rows' arrays differ in shape, so that no one tensor holds them.
+        """
+        return one_tensor(name, self.outputs.tensors()[name][self.start : self.stop])
+
     def tensors(self) -> dict[str, Any]:
-        """The outputs as named arrays."""
-        return self.outputs.take(self.start, self.stop).tensors()
+        """The outputs as named arrays; of an output that holds an array a row, an array of those."""
+        return {name: array[self.start : self.stop] for name, array in self.outputs.tensors().items()}
 
 
 class Pending(msgspec.Struct):
@@ -66,7 +74,7 @@ class BatchReport(NamedTuple):
 
     Attributes:
         rows: Rows computed.
-        started, ended: Clock of the run's begin and end, seconds.
+        started, prepared, ended: Clock of its begin, of when its rows were one valid batch, and of its end, seconds.
         members: The requests in it.
         results: For each, its answer or why it has none.
         outputs: All outputs; None where nothing could be computed.
@@ -74,10 +82,15 @@ class BatchReport(NamedTuple):
 
     rows: int
     started: float
+    prepared: float
     ended: float
     members: list[Pending]
     results: list[Answer | RequestError]
     outputs: Outputs | None
+
+
+_Computed = tuple[list[Answer | RequestError], Outputs | None, float]
+"""Each request's result, all outputs, and the clock at which the rows were prepared."""
 
 
 class BatchRun:
@@ -101,18 +114,20 @@ class BatchRun:
         """
         started = self._clock()
         try:
-            results, outputs = self._compute_together(members)
+            results, outputs, prepared = self._compute_together(members)
         except EkibenError as e:
-            results, outputs = self._compute_apart(members, e)
+            results, outputs, prepared = self._compute_apart(members, e, started)
         except (Exception, SystemExit) as e:  # noqa: BLE001  whatever a model raises answers its requests and not the server
-            results, outputs = self._compute_apart(members, PredictionFailed(f"the model failed: {type(e).__name__}: {e}"))
-        return BatchReport(outputs.n if outputs else 0, started, self._clock(), members, results, outputs)
+            failure = PredictionFailed(f"the model failed: {type(e).__name__}: {e}")
+            results, outputs, prepared = self._compute_apart(members, failure, started)
+        return BatchReport(outputs.n if outputs else 0, started, prepared, self._clock(), members, results, outputs)
 
-    def _compute_together(self, members: list[Pending]) -> tuple[list[Answer | RequestError], Outputs | None]:
+    def _compute_together(self, members: list[Pending]) -> _Computed:
         batch = self._signature.merge([p.payload for p in members])
         faults = self._signature.check(batch)
         if faults:
             return self._compute_without(members, faults)
+        prepared = self._clock()
         outputs = self._predictor.run(batch)
         results: list[Answer | RequestError] = []
         start = 0
@@ -120,9 +135,9 @@ class BatchRun:
             stop = start + pending.n
             results.append(Answer(outputs, start, stop))
             start = stop
-        return results, outputs
+        return results, outputs, prepared
 
-    def _compute_without(self, members: list[Pending], faults: Sequence[RowError]) -> tuple[list[Answer | RequestError], Outputs | None]:
+    def _compute_without(self, members: list[Pending], faults: Sequence[RowError]) -> _Computed:
         """Answers the requests with bad rows by themselves and computes the others."""
         starts = np.cumsum([0, *(p.n for p in members)])
         own: dict[int, list[RowError]] = {}
@@ -130,18 +145,23 @@ class BatchRun:
             index = int(np.searchsorted(starts, fault.row, side="right")) - 1
             own.setdefault(index, []).append(RowError(fault.row - int(starts[index]), fault.field, fault.value, fault.rule))
         good = [p for n, p in enumerate(members) if n not in own]
-        answers, outputs = self._compute_together(good) if good else ([], None)
+        answers, outputs, prepared = self._compute_together(good) if good else ([], None, self._clock())
         rest = iter(answers)
-        return [InvalidRows(own[n]) if n in own else next(rest) for n in range(len(members))], outputs
+        return [InvalidRows(own[n]) if n in own else next(rest) for n in range(len(members))], outputs, prepared
 
-    def _compute_apart(self, members: list[Pending], error: EkibenError) -> tuple[list[Answer | RequestError], Outputs | None]:
-        """The batch failed as a whole: finds out whose rows it was by running each request alone."""
+    def _compute_apart(self, members: list[Pending], error: EkibenError, started: float) -> _Computed:
+        """The batch failed as a whole: finds out whose rows it was by running each request alone.
+
+        What the failed run took counts as computing, what it took to prepare each request as preparing.
+        """
         if len(members) == 1:
-            return [error if isinstance(error, RequestError) else PredictionFailed(str(error))], None
+            return [error if isinstance(error, RequestError) else PredictionFailed(str(error))], None, self._clock()
         results: list[Answer | RequestError] = []
         parts: list[Outputs] = []
+        prepared = started
         for pending in members:
             report = self.compute([pending])
             results += report.results
             parts += [report.outputs] if report.outputs else []
-        return results, Outputs.join(parts) if parts else None
+            prepared += report.prepared - report.started
+        return results, Outputs.join(parts) if parts else None, prepared

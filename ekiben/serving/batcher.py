@@ -241,7 +241,7 @@ class Batcher:
             if not pending.future.done():
                 passed_ms = (now - pending.deadline) * 1000
                 error = DeadlineExceeded(f"the deadline passed {passed_ms:.0f} ms ago, before the request was computed")
-                self._report(BatchReport(0, now, now, [pending], [error], None))
+                self._report(BatchReport(0, now, now, now, [pending], [error], None))
                 pending.future.set_exception(error)
 
     def _sweep_later(self) -> None:

@@ -17,7 +17,8 @@ import msgspec
 from ekiben.errors import DeadlineExceeded, InvalidRequest, NotReady, RequestError
 from ekiben.model.signature import Batch, Payload
 from ekiben.serving.batch_run import Answer, Clock
-from ekiben.serving.host import Host, LoadedVersion
+from ekiben.serving.host import Host
+from ekiben.serving.loaded_version import LoadedVersion
 
 
 class Call(msgspec.Struct):
@@ -33,6 +34,11 @@ class Call(msgspec.Struct):
     received: float
     deadline: float
 
+    def limit(self, timeout_ms: float | None) -> None:
+        """Brings the deadline forward to a limit that came in the body."""
+        if timeout_ms is not None:
+            self.deadline = min(self.deadline, self.received + timeout_ms / 1000)
+
 
 class DataPlane:
     """Runs requests.
@@ -43,11 +49,13 @@ class DataPlane:
 
     Attributes:
         draining: Set on SIGTERM: the server is not ready any more and answers what still comes.
+        problems: What else keeps the server from being ready.
     """
 
     def __init__(self, host: Host, clock: Clock) -> None:
         self.host = host
         self.draining = False
+        self.problems: list[str] = []
         self._clock = clock
         self._id_prefix = hexlify(os.urandom(6)).decode()
         self._ids = count(1)
@@ -58,7 +66,7 @@ class DataPlane:
 
     def not_ready(self) -> list[str]:
         """Why the server is not ready; empty when it is."""
-        return ["the server is stopping"] if self.draining else self.host.not_ready()
+        return ["the server is stopping"] if self.draining else [*self.problems, *self.host.not_ready()]
 
     def admit(self, model: str, version: str | None, *, received: float, timeout_ms: float | None) -> Call:
         """Decides with the head of a request alone.
@@ -78,7 +86,7 @@ class DataPlane:
         try:
             served.batcher.admit(deadline)
         except NotReady as refusal:
-            served.metrics.failed([refusal])
+            served.metrics.failed([refusal], self._clock() - received)
             raise
         return Call(served, received, deadline)
 
@@ -98,5 +106,5 @@ class DataPlane:
 
     def failed(self, call: Call, error: RequestError) -> RequestError:
         """Counts a request that ends before it reached the batcher; returns its error, to be raised."""
-        call.served.metrics.failed([error])
+        call.served.metrics.failed([error], self._clock() - call.received)
         return error

@@ -18,11 +18,12 @@ NUMPY_OF: Final[dict[str, str]] = {
     "BYTES": "object",
 }  # fmt: skip
 DATATYPE_OF: Final[dict[str, str]] = {numpy: oip for oip, numpy in NUMPY_OF.items()}
+_OF_DTYPE: Final = {np.dtype(numpy): oip for oip, numpy in NUMPY_OF.items()}
 
 
 def datatype_of(array: npt.NDArray[Any]) -> str:
     """The protocol's name of an array's type; strings of any kind are BYTES."""
-    return DATATYPE_OF.get(array.dtype.name, "BYTES")
+    return _OF_DTYPE.get(array.dtype, "BYTES")
 
 
 def input_metadata(item: InputSpec) -> dict[str, Any]:

@@ -12,14 +12,18 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
-from ekiben.errors import EkibenError, RequestError
+from ekiben.errors import EkibenError, RequestError, SettingError
 from ekiben.monitoring.metrics import Metrics
 from ekiben.registry import Registry
 from ekiben.serving.access_log import AccessLog
 from ekiben.serving.dataplane import DataPlane
+from ekiben.serving.grpc.services import GrpcServices
 from ekiben.serving.host import Host
+from ekiben.serving.listener import BothProtocols, Listener
+from ekiben.serving.repository import Repository
 from ekiben.serving.rest.app import ASGIApp, RestApp
 from ekiben.serving.rest.codec import rows_payload
+from ekiben.serving.rest.platforms import PlatformRoutes
 from ekiben.serving.tracing import Tracer
 from ekiben.settings import Settings
 
@@ -29,8 +33,12 @@ SWITCH_INTERVAL_S = 0.00002
 """A run that ends in its thread needs the interpreter back: 5 ms, Python's default, is longer than most runs."""
 
 
-def _silence_uvicorn_access_log() -> None:
-    """Uvicorn formats a line for every answer as long as its logger has a handler, also when BentoML drops the line."""
+def _silence_loggers() -> None:
+    """Uvicorn formats a line for every answer as long as its logger has a handler, also when BentoML drops the line.
+
+    The reader of forms logs every form that cannot be read, which its client is told.
+    """
+    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
     access = logging.getLogger("uvicorn.access")
     access.handlers.clear()
     access.propagate = False
@@ -45,8 +53,14 @@ class Server:
         registry: Where versions are.
         metrics: This process's collectors.
         fallback: BentoML's app.
+        listener: Makes what listens on the data port, of the app to answer there; None for no data port.
         tracer: Makes spans, or None.
         clock: Monotonic seconds.
+
+    Attributes:
+        app: The front, for BentoML's own port.
+        data_app: The front and gRPC, for the data port.
+        repository: Answers the model repository extension.
     """
 
     def __init__(
@@ -57,6 +71,7 @@ class Server:
         registry: Registry,
         metrics: Metrics,
         fallback: ASGIApp,
+        listener: Callable[[ASGIApp], Listener] | None = None,
         tracer: Tracer | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -66,10 +81,26 @@ class Server:
         self._log = AccessLog(settings.access_log_rate, lambda lines: os.write(sys.stdout.fileno(), lines))
         self.host = Host(models, registry, metrics, providers=settings.onnx_providers, on_change=self._changed)
         self.plane = DataPlane(self.host, clock)
-        self.app = RestApp(self.plane, fallback, clock=clock, max_body_bytes=settings.max_body_bytes, access_log=self._log, tracer=tracer)
+        self.repository = Repository(self.host, registry, allowed=settings.repository_api)
+        self.app = RestApp(
+            self.plane,
+            fallback,
+            platforms=PlatformRoutes(settings),
+            models=self.repository,
+            clock=clock,
+            max_body_bytes=settings.max_body_bytes,
+            access_log=self._log,
+            tracer=tracer,
+        )
+        self.grpc = GrpcServices(
+            self.plane, self.repository, clock=clock, access_log=self._log, tracer=tracer, max_message_bytes=settings.max_body_bytes
+        )
+        self.data_app = BothProtocols(self.grpc.app, self.app)
+        self._listener = listener(self.data_app) if listener is not None else None
 
     def _changed(self) -> None:
         self.app.rebuild_routes()
+        self.grpc.forget()
 
     async def start(self) -> None:
         """Loads the models and begins to watch for changes and for SIGTERM.
@@ -77,19 +108,32 @@ class Server:
         A model that cannot be loaded does not stop the others: the server runs, is not ready, and says which and why.
         """
         sys.setswitchinterval(SWITCH_INTERVAL_S)
-        _silence_uvicorn_access_log()
+        _silence_loggers()
         self._log.start()
         try:
             await self.host.start()
         except EkibenError:
             logger.exception("the models cannot be loaded")
             raise
-        for problem in self.host.not_ready():
+        await self._listen()
+        for problem in self.plane.not_ready():
             logger.error("not ready: %s", problem)
         self._drain_on_sigterm()
 
+    async def _listen(self) -> None:
+        """Opens the data port. Without it the server runs and is not ready: what comes to the other port is answered."""
+        if self._listener is None:
+            return
+        try:
+            await self._listener.start()
+        except SettingError as e:
+            self.plane.problems.append(str(e))
+
     async def stop(self) -> None:
         """Answers what is queued and lets go of everything."""
+        if self._listener is not None:
+            self.grpc.stop()
+            await self._listener.stop()
         await self.host.stop()
         await self._log.stop()
         if self._tracer is not None:

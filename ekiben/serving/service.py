@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from _bentoml_sdk import Service
 from ekiben.errors import EkibenError
 from ekiben.model.spec import ModelSpec, load_spec
 from ekiben.registry import Registry, open_registry
+from ekiben.registry.bento_parts import BentoParts
 from ekiben.serving.typed_api import make_service_class
 from ekiben.settings import Settings, load_settings
 
@@ -35,14 +37,14 @@ def build_service(models: str | Path) -> EkibenService:
     caller = sys._getframe(1).f_globals  # noqa: SLF001  BentoML finds a service by the module that assigns it
     folder = Path(caller.get("__file__") or ".").absolute().parent / models
     names = sorted(path.parent.name for path in folder.glob("*/model.yaml"))
-    registry = open_registry(settings)
+    registry = open_registry(settings, folder.parent)
     specs = [spec for name in names if (spec := _spec_of(name, folder, registry)) is not None]
     service = EkibenService(
         name=SERVICE_NAME,
         config={"workers": settings.workers, "traffic": {"timeout": 3600}},
         inner=make_service_class(specs),
     )
-    service.configure(names, settings, registry, caller["__name__"])
+    service.configure(names, settings, registry, caller["__name__"], BentoParts(names, registry, folder.parent))
     return service
 
 
@@ -66,13 +68,41 @@ class EkibenService(Service):  # type: ignore[misc]  # BentoML ships no types
         server: This worker's server; there once `to_asgi` was called.
     """
 
-    def configure(self, models: list[str], settings: Settings, registry: Registry, caller: str) -> None:
+    def configure(self, models: list[str], settings: Settings, registry: Registry, caller: str, parts: BentoParts) -> None:
         """Takes what the workers need. BentoML decides the constructor's arguments."""
         self._models = models
         self._settings = settings
         self._registry = registry
         self._caller_module = caller
+        self._parts = parts
         self.server: Any = None
+
+    # What `bentoml build` asks for and nothing else, made when it asks: serving needs no version to be packable. BentoML's
+    # constructor sets these fields to what it was given, which is nothing.
+
+    @property
+    def image(self) -> Any:
+        """The Bento's image."""
+        return self._parts.image
+
+    @image.setter
+    def image(self, _: Any) -> None: ...
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """The Bento's labels."""
+        return self._parts.labels
+
+    @labels.setter
+    def labels(self, _: Any) -> None: ...
+
+    @property
+    def models(self) -> list[Any]:
+        """The Bento's models."""
+        return self._parts.models
+
+    @models.setter
+    def models(self, _: Any) -> None: ...
 
     def to_asgi(self, is_main: bool = True) -> Any:  # noqa: FBT001, FBT002  BentoML's signature
         """The worker's app: the data plane, and BentoML's app behind it."""
@@ -81,10 +111,14 @@ class EkibenService(Service):  # type: ignore[misc]  # BentoML ships no types
         from bentoml._internal.configuration.containers import BentoMLContainer  # noqa: PLC0415
 
         from ekiben.monitoring.metrics import Metrics  # noqa: PLC0415
+        from ekiben.monitoring.workers import forget_dead_workers  # noqa: PLC0415
+        from ekiben.serving.listener import Listener  # noqa: PLC0415
         from ekiben.serving.server import Server  # noqa: PLC0415
         from ekiben.serving.tracing import make_tracer  # noqa: PLC0415
 
         fallback = super().to_asgi(is_main)
+        if shared := os.environ.get("PROMETHEUS_MULTIPROC_DIR"):  # BentoML's way to tell its workers
+            forget_dead_workers(Path(shared))
         has_exporter = BentoMLContainer.tracing.exporter_type.get() is not None
         self.server = Server(
             self._models,
@@ -92,6 +126,7 @@ class EkibenService(Service):  # type: ignore[misc]  # BentoML ships no types
             registry=self._registry,
             metrics=Metrics(prometheus_client.REGISTRY),
             fallback=fallback,
+            listener=partial(Listener, settings=self._settings),
             tracer=make_tracer(os.environ, BentoMLContainer.tracer_provider.get() if has_exporter else None),
         )
         return self.server.app

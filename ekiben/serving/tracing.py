@@ -15,6 +15,8 @@ logger = logging.getLogger("ekiben.tracing")
 
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 _SERVER_ERROR = 500
+_RPC_SERVER_ERRORS = (2, 4, 12, 13, 14, 15)
+"""Status codes of gRPC by which OpenTelemetry's conventions call a server's span failed."""
 
 
 class Span:
@@ -24,14 +26,23 @@ class Span:
         self._span = span
 
     def end(self, status: int, model: str, version: str | None, request_id: str) -> None:
-        """Ends the span with what came of the request."""
+        """Ends the span of an HTTP request with what came of it."""
+        self._span.set_attribute("http.response.status_code", status)
+        self._end(model, version, request_id, has_failed=status >= _SERVER_ERROR)
+
+    def end_rpc(self, code: int, model: str, version: str | None, request_id: str) -> None:
+        """Ends the span of a gRPC call with what came of it."""
+        self._span.set_attribute("rpc.system", "grpc")
+        self._span.set_attribute("rpc.grpc.status_code", code)
+        self._end(model, version, request_id, has_failed=code in _RPC_SERVER_ERRORS)
+
+    def _end(self, model: str, version: str | None, request_id: str, *, has_failed: bool) -> None:
         from opentelemetry.trace import StatusCode  # noqa: PLC0415  only when tracing
 
-        self._span.set_attribute("http.response.status_code", status)
         self._span.set_attribute("ekiben.model", model)
         self._span.set_attribute("ekiben.version", version or "")
         self._span.set_attribute("ekiben.request_id", request_id)
-        if status >= _SERVER_ERROR:
+        if has_failed:
             self._span.set_status(StatusCode.ERROR)
         self._span.end()
 
@@ -52,7 +63,7 @@ class Tracer:
 
         carrier = {key: headers[key.encode()].decode("latin-1") for key in ("traceparent", "tracestate") if key.encode() in headers}
         context = self._propagator.extract(carrier) if carrier else None
-        return Span(self._tracer.start_span(f"POST {name}", context=context, kind=SpanKind.SERVER))
+        return Span(self._tracer.start_span(name, context=context, kind=SpanKind.SERVER))
 
     def stop(self) -> None:
         """Sends what is left."""

@@ -1,5 +1,6 @@
-"""The control database: what all workers and commands agree on. Importing it loads no SQLAlchemy; `sql_aliases` does."""
+"""The control database: what all workers and commands agree on. Importing it loads no SQLAlchemy; `sql_…` modules do."""
 
 from ekiben.state.aliases import Aliases, MemoryAliases
+from ekiben.state.loads import Loads, MemoryLoads
 
-__all__ = ["Aliases", "MemoryAliases"]
+__all__ = ["Aliases", "Loads", "MemoryAliases", "MemoryLoads"]

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from sqlalchemy import URL, Connection, Engine, NullPool, Row, Select, create_engine, event, insert, inspect, make_url, select, text
+from sqlalchemy import URL, Connection, Engine, NullPool, Row, Select, Table, create_engine, event, insert, inspect, make_url, select, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 
 from ekiben.errors import StateError
@@ -45,25 +45,28 @@ class Database:
         else:
             self._writer = _postgresql_engine(parsed, self.name)
             self._reader = self._writer.execution_options(isolation_level="AUTOCOMMIT")
-        self._has_tables = False  # known to be there for reading
+        self._tables: set[str] = set()  # known to be there for reading
         self._is_complete = False  # known to be there with all its parts, for writing
 
     def read(self, query: Select[Any]) -> Sequence[Row[Any]]:
-        """The rows of a query; none where there is no database yet.
+        """The rows of a query; none where there is no database yet, or not yet the tables it asks for.
 
         Raises:
             StateError: It is there and cannot be read.
         """
         if not self._is_there():
-            self._has_tables = self._is_complete = False
+            self._tables.clear()
+            self._is_complete = False
             return []
         try:
             with self._reader.connect() as connection:
-                if not self._has_tables:
-                    self._has_tables = inspect(connection).has_table(GENERATIONS.name)
-                return connection.execute(query).all() if self._has_tables else []
+                # A database that an older version made lacks the tables of newer parts until something is written.
+                needed = {table.name for table in query.get_final_froms() if isinstance(table, Table)}
+                if not needed <= self._tables:
+                    self._tables = set(inspect(connection).get_table_names())
+                return connection.execute(query).all() if needed <= self._tables else []
         except SQLAlchemyError as e:
-            self._has_tables = False
+            self._tables.clear()
             raise StateError(f"the control database {self.name} cannot be read: {_reason(e)}; {self._remedy()}") from e
 
     @contextmanager

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from sqlalchemy import Connection, and_, delete, insert, select, update
+from sqlalchemy import and_, delete, insert, select, update
 
 from ekiben.state.aliases import Aliases
 from ekiben.state.database import Database
-from ekiben.state.schema import ALIASES, ALIASES_PART, GENERATIONS
+from ekiben.state.generations import raise_generation, read_generation
+from ekiben.state.schema import ALIASES, ALIASES_PART
 
 
 class SqlAliases(Aliases):
@@ -39,7 +40,7 @@ class SqlAliases(Aliases):
         is_this = and_(ALIASES.c.model == model, ALIASES.c.alias == alias)
         with self._database.writing() as connection:
             # The raised generation is the lock: a second writer waits here until the first has committed.
-            _raise_generation(connection)
+            raise_generation(connection, ALIASES_PART)
             current = connection.execute(select(ALIASES.c.version).where(is_this)).scalar_one_or_none()
             if current == version or (current is not None and not replace):
                 connection.rollback()
@@ -54,7 +55,7 @@ class SqlAliases(Aliases):
     def remove(self, model: str, alias: str) -> bool:
         """See `Aliases`."""
         with self._database.writing() as connection:
-            _raise_generation(connection)
+            raise_generation(connection, ALIASES_PART)
             removed = connection.execute(delete(ALIASES).where(ALIASES.c.model == model, ALIASES.c.alias == alias)).rowcount
             if not removed:
                 connection.rollback()
@@ -62,9 +63,4 @@ class SqlAliases(Aliases):
 
     def generation(self) -> int:
         """See `Aliases`."""
-        rows = self._database.read(select(GENERATIONS.c.number).where(GENERATIONS.c.part == ALIASES_PART))
-        return int(rows[0].number) if rows else 0
-
-
-def _raise_generation(connection: Connection) -> None:
-    connection.execute(update(GENERATIONS).where(GENERATIONS.c.part == ALIASES_PART).values(number=GENERATIONS.c.number + 1))
+        return read_generation(self._database, ALIASES_PART)

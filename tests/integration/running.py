@@ -75,13 +75,21 @@ class Running:
     def __init__(self, project: Project, *, workers: int = 2, **env: str) -> None:
         self.project = project
         self.port = free_port()
+        self.data_port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
+        self.data_url = f"http://127.0.0.1:{self.data_port}"
         self.log = project.root / f"serve-{self.port}.log"
         with self.log.open("wb") as out:
             self.process = subprocess.Popen(
                 [str(BENTOML), "serve", "service:svc", "--host", "127.0.0.1", "--port", str(self.port)],
                 cwd=project.root,
-                env={**project.env, "EKIBEN_WORKERS": str(workers), "EKIBEN_DRAIN_S": "0.5", **env},
+                env={
+                    **project.env,
+                    "EKIBEN_WORKERS": str(workers),
+                    "EKIBEN_DRAIN_S": "0.5",
+                    "EKIBEN_DATA_PORT": str(self.data_port),
+                    **env,
+                },
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,

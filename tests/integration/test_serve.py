@@ -53,7 +53,7 @@ def test_every_protocol_answers_what_the_predictor_does(serving, tiny_artifact, 
         assert ask_with_bentoml_client(server, rows) == expected
         docs = httpx.get(f"{server.url}/docs.json").json()
         assert {"/tiny", "/plane", "/grid"} <= set(docs["paths"])
-        assert "swagger" in httpx.get(server.url).text.lower()
+        assert "swagger" in httpx.get(server.url, headers={"Accept": "text/html,*/*;q=0.8"}).text.lower()
 
         form = httpx.post(f"{server.url}/tiny", data={"instances": json.dumps(rows)})
         assert form.status_code < 500

@@ -1,4 +1,4 @@
-"""What aliases promise, on every backend: in memory, SQLite, and a PostgreSQL started for it."""
+"""What aliases and loads promise, on every backend: in memory, SQLite, and a PostgreSQL started for it."""
 
 import os
 import pwd
@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from ekiben.state import MemoryAliases
+from ekiben.state import MemoryAliases, MemoryLoads
 from ekiben.state.database import Database
 from ekiben.state.schema import SCHEMA
 from ekiben.state.sql_aliases import SqlAliases
+from ekiben.state.sql_loads import SqlLoads
 
 pytestmark = pytest.mark.processes
 
@@ -56,18 +57,18 @@ def postgresql():
 
 
 @pytest.fixture(params=["memory", "sqlite", "postgresql"])
-def backend(request, tmp_path):
-    """A function that gives one more user of the same, at first empty, aliases."""
+def users(request, tmp_path):
+    """A function that gives one more user of the same, at first empty, part of the state: ``users(sql class, twin's class)``."""
     if request.param == "memory":
-        twin = MemoryAliases()
-        yield lambda: twin
+        twins = {}
+        yield lambda _, memory: twins.setdefault(memory, memory())
         return
     url = f"sqlite:///{tmp_path / 'control.db'}" if request.param == "sqlite" else request.getfixturevalue("postgresql")
     opened = []
 
-    def connect():
+    def connect(sql, _):
         opened.append(Database(url))
-        return SqlAliases(opened[-1])
+        return sql(opened[-1])
 
     yield connect
     if request.param == "postgresql":
@@ -75,6 +76,18 @@ def backend(request, tmp_path):
             SCHEMA.drop_all(connection)
     for database in opened:
         database.close()
+
+
+@pytest.fixture
+def backend(users):
+    """A function that gives one more user of the same aliases."""
+    return lambda: users(SqlAliases, MemoryAliases)
+
+
+@pytest.fixture
+def loads(users):
+    """A function that gives one more user of the same loads."""
+    return lambda: users(SqlLoads, MemoryLoads)
 
 
 def test_there_are_none_before_the_first_change(backend):
@@ -155,3 +168,55 @@ def test_many_that_start_at_once_lose_no_change(backend):
     assert users[0].get("m") == {"champion": first[0], **{f"a{n}": "1" for n in range(6)}}
     assert len(first) == 1
     assert users[0].generation() == 7
+
+
+def test_nobody_asked_for_a_model_before_the_first_time(loads):
+    assert (loads().all(), loads().generation()) == ({}, 0)
+
+
+def test_the_last_one_who_asks_for_a_model_is_heard_by_all(loads):
+    one, other = loads(), loads()
+    one.set("m", loaded=False)
+    one.set("a", loaded=True)
+    assert other.all() == {"a": True, "m": False}
+    assert list(other.all()) == ["a", "m"]
+    other.set("m", loaded=True)
+    assert one.all() == {"a": True, "m": True}
+
+
+def test_asking_again_for_the_same_is_a_change_too(loads):
+    one, other = loads(), loads()
+    seen = []
+    for loaded in (True, True, False, False):
+        one.set("m", loaded=loaded)
+        seen.append(other.generation())
+    assert seen == [1, 2, 3, 4]
+    assert other.all() == {"m": False}
+
+
+def test_loads_and_aliases_have_generations_of_their_own(loads, backend):
+    loads().set("m", loaded=True)
+    assert (loads().generation(), backend().generation()) == (1, 0)
+    backend().set("m", "champion", "1")
+    assert (loads().generation(), backend().generation()) == (1, 1)
+
+
+def test_many_that_ask_at_once_for_one_model_are_all_heard(loads):
+    users = [loads() for _ in range(6)]
+    barrier = threading.Barrier(len(users))
+    failures = []
+
+    def ask(part):
+        barrier.wait()
+        try:
+            part.set("m", loaded=True)
+        except Exception as e:  # noqa: BLE001
+            failures.append(e)
+
+    threads = [threading.Thread(target=ask, args=(part,)) for part in users]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert (users[0].all(), users[0].generation()) == ({"m": True}, 6)

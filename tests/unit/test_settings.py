@@ -18,9 +18,13 @@ def test_defaults_need_no_variables(tmp_path, monkeypatch):
     assert found.database_url == f"sqlite:///{tmp_path}/.ekiben/control.db"
     assert found.workers >= 1
     assert found.onnx_providers == ()
+    assert found == Settings(home=found.home, database_url=found.database_url, workers=found.workers)
 
 
-def test_every_variable_is_read():
+def test_every_variable_is_read(tmp_path):
+    files = {part: tmp_path / f"{part}.pem" for part in ("certificate", "key", "client_ca")}
+    for file in files.values():
+        file.touch()
     found = load_settings(
         {
             "EKIBEN_HOME": "~/e",
@@ -30,6 +34,16 @@ def test_every_variable_is_read():
             "EKIBEN_DRAIN_S": "0.5",
             "EKIBEN_ACCESS_LOG_RATE": "1",
             "EKIBEN_ONNX_PROVIDERS": "CUDAExecutionProvider, CPUExecutionProvider,",
+            "EKIBEN_DATA_PORT": "8001",
+            "EKIBEN_DATA_HOST": "::1",
+            "EKIBEN_TLS_CERTIFICATE": str(files["certificate"]),
+            "EKIBEN_TLS_KEY": str(files["key"]),
+            "EKIBEN_TLS_CLIENT_CA": str(files["client_ca"]),
+            "EKIBEN_PLATFORM_PORT": "8080",
+            "EKIBEN_PLATFORM_MODEL": "tiny",
+            "EKIBEN_REPOSITORY_API": "on",
+            "AIP_HEALTH_ROUTE": "/health",
+            "AIP_PREDICT_ROUTE": "/predict",
             "OTHER": "x",
         }
     )
@@ -42,7 +56,99 @@ def test_every_variable_is_read():
         drain_s=0.5,
         access_log_rate=1.0,
         onnx_providers=("CUDAExecutionProvider", "CPUExecutionProvider"),
+        data_port=8001,
+        data_host="::1",
+        tls_certificate=files["certificate"],
+        tls_key=files["key"],
+        tls_client_ca=files["client_ca"],
+        platform_port=8080,
+        platform_model="tiny",
+        repository_api=True,
+        health_route="/health",
+        predict_route="/predict",
     )
+
+
+# hosting platforms ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("environ", "port"),
+    [
+        ({}, 0),
+        ({"AIP_HTTP_PORT": "8080"}, 8080),
+        ({"PORT": "8081", "K_SERVICE": "mine"}, 8081),
+        ({"PORT": "8081"}, 0),
+        ({"PORT": "8081", "K_SERVICE": ""}, 0),
+        ({"SAGEMAKER_BIND_TO_PORT": "8082"}, 8082),
+        ({"PORT": "", "K_SERVICE": "mine", "SAGEMAKER_BIND_TO_PORT": "8082"}, 8082),
+        ({"AIP_HTTP_PORT": "8080", "PORT": "8081", "K_SERVICE": "mine", "SAGEMAKER_BIND_TO_PORT": "8082"}, 8080),
+        ({"EKIBEN_PLATFORM_PORT": "9000", "AIP_HTTP_PORT": "8080"}, 9000),
+        ({"EKIBEN_PLATFORM_PORT": "0", "AIP_HTTP_PORT": "8080"}, 0),
+        ({"EKIBEN_PLATFORM_PORT": "", "AIP_HTTP_PORT": "8080"}, 8080),
+    ],
+)
+def test_the_platforms_port_is_our_own_settings_or_what_the_platform_says(environ, port):
+    assert load_settings(environ).platform_port == port
+
+
+def test_a_platforms_port_that_is_none_is_named():
+    with pytest.raises(SettingError, match="AIP_HTTP_PORT is 'http'"):
+        load_settings({"AIP_HTTP_PORT": "http"})
+    with pytest.raises(SettingError, match="PORT is '70000'"):
+        load_settings({"K_SERVICE": "mine", "PORT": "70000"})
+
+
+@pytest.mark.parametrize("name", ["AIP_HEALTH_ROUTE", "AIP_PREDICT_ROUTE"])
+def test_a_route_begins_with_a_slash(name):
+    with pytest.raises(SettingError, match=f"{name} is 'health'; it must be a path that begins with /"):
+        load_settings({name: "health"})
+    assert load_settings({name: ""}) == load_settings({})
+
+
+# switches and files ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(("text", "expected"), [("on", True), ("off", False), ("", False)])
+def test_a_switch(text, expected):
+    assert load_settings({"EKIBEN_REPOSITORY_API": text}).repository_api is expected
+
+
+@pytest.mark.parametrize("text", ["ON", "true", "1", "yes"])
+def test_a_switch_is_on_or_off(text):
+    with pytest.raises(SettingError, match=f"EKIBEN_REPOSITORY_API is '{text}'; it must be on or off"):
+        load_settings({"EKIBEN_REPOSITORY_API": text})
+
+
+@pytest.mark.parametrize(
+    ("given", "lacks"),
+    [
+        (["CERTIFICATE"], "EKIBEN_TLS_CERTIFICATE needs EKIBEN_TLS_KEY"),
+        (["KEY"], "EKIBEN_TLS_KEY needs EKIBEN_TLS_CERTIFICATE"),
+        (["CLIENT_CA"], "EKIBEN_TLS_CLIENT_CA needs EKIBEN_TLS_CERTIFICATE"),
+        (["CERTIFICATE", "CLIENT_CA"], "EKIBEN_TLS_CERTIFICATE needs EKIBEN_TLS_KEY"),
+        (["KEY", "CLIENT_CA"], "EKIBEN_TLS_KEY needs EKIBEN_TLS_CERTIFICATE"),
+    ],
+)
+def test_tls_is_whole_or_not_at_all(tmp_path, given, lacks):
+    (tmp_path / "x.pem").touch()
+    with pytest.raises(SettingError, match=f"{lacks} beside it"):
+        load_settings({f"EKIBEN_TLS_{part}": str(tmp_path / "x.pem") for part in given})
+
+
+@pytest.mark.parametrize("part", ["CERTIFICATE", "KEY", "CLIENT_CA"])
+def test_a_file_of_tls_that_is_not_there(tmp_path, part):
+    (tmp_path / "x.pem").touch()
+    environ = {f"EKIBEN_TLS_{p}": str(tmp_path / "x.pem") for p in ("CERTIFICATE", "KEY", "CLIENT_CA")}
+    with pytest.raises(SettingError, match=f"EKIBEN_TLS_{part} is '.*gone.pem'; there is no such file"):
+        load_settings({**environ, f"EKIBEN_TLS_{part}": str(tmp_path / "gone.pem")})
+
+
+def test_a_file_of_tls_is_found_from_wherever_the_server_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "x.pem").touch()
+    found = load_settings({"EKIBEN_TLS_CERTIFICATE": "x.pem", "EKIBEN_TLS_KEY": "x.pem"})
+    assert (found.tls_certificate, found.tls_key, found.tls_client_ca) == (tmp_path / "x.pem", tmp_path / "x.pem", None)
 
 
 @pytest.mark.parametrize(
@@ -55,6 +161,8 @@ def test_every_variable_is_read():
         ("EKIBEN_ACCESS_LOG_RATE", "1.01", "from 0 to 1"),
         ("EKIBEN_MAX_BODY_BYTES", "inf", "from 1024"),
         ("EKIBEN_DRAIN_S", "-1", "from 0 to 3600"),
+        ("EKIBEN_DATA_PORT", "65536", "from 0 to 65535"),
+        ("EKIBEN_PLATFORM_PORT", "-1", "from 0 to 65535"),
     ],
 )
 def test_a_bad_value_is_named_with_what_would_be_right(name, value, right):
@@ -71,7 +179,12 @@ def test_an_empty_variable_is_the_default():
     assert load_settings({"EKIBEN_WORKERS": "", "EKIBEN_HOME": ""}).workers == load_settings({}).workers
 
 
-def test_the_table_in_the_docstring_lists_every_setting_and_its_default():
+def test_the_table_in_the_docstring_lists_every_setting():
     documented = set(re.findall(r"^\| ``(EKIBEN_\w+)``", settings.__doc__ or "", re.MULTILINE))
-
-    assert documented == {f"EKIBEN_{name.upper()}" for name in Settings.__struct_fields__}
+    of_platforms = {"AIP_HEALTH_ROUTE", "AIP_PREDICT_ROUTE"}
+    assert documented == {f"EKIBEN_{name.upper()}" for name in Settings.__struct_fields__} - {
+        name.replace("AIP", "EKIBEN") for name in of_platforms
+    }
+    for name in (*of_platforms, "AIP_HTTP_PORT", "PORT", "K_SERVICE", "SAGEMAKER_BIND_TO_PORT"):
+        assert f"``{name}``" in (settings.__doc__ or "")
+    assert load_settings(dict.fromkeys(documented, "")) == load_settings({})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -32,12 +33,14 @@ class Runtime(ABC):
         outputs: What the graph gives.
         device: Where it runs, for people: ``CPU``, ``CUDA`` …
         wants_frame: True when the framework wants named columns (a scikit-learn pipeline fitted on a table).
+        keys: Output that is a map, or a sequence of maps → its keys in the order of the array's columns; known once it was computed.
     """
 
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
     device: str = "CPU"
     wants_frame: bool = False
+    keys: Mapping[str, Sequence[Any]] = MappingProxyType({})
 
     @abstractmethod
     def run(self, feeds: Mapping[str, npt.NDArray[Any]], outputs: Sequence[str]) -> dict[str, npt.NDArray[Any]]:

@@ -8,31 +8,35 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final
 
-from ekiben.errors import MethodNotAllowed, RequestError
+from ekiben.errors import MethodNotAllowed, RequestError, UnsupportedMediaType
 from ekiben.serving.access_log import AccessLog
 from ekiben.serving.batch_run import Clock
 from ekiben.serving.dataplane import Call, DataPlane
-from ekiben.serving.rest import metadata
+from ekiben.serving.repository import Repository
+from ekiben.serving.rest import metadata, repository
 from ekiben.serving.rest.codec import Codec, Decoded
 from ekiben.serving.rest.http import (
     Disconnected,
     Headers,
     Receive,
-    Response,
     Scope,
     Send,
-    check_json,
+    compressed,
+    decoded_body,
     error_response,
     fits_header,
     id_of,
-    is_json,
+    json_response,
     only_post,
     read_body,
     respond,
+    skip_body,
     timeout_of,
 )
+from ekiben.serving.rest.platforms import PlatformRoutes
 from ekiben.serving.rest.v1 import NativeCodec, V1Codec
 from ekiben.serving.rest.v2 import V2Codec
 from ekiben.serving.tracing import Tracer
@@ -41,8 +45,8 @@ logger = logging.getLogger("ekiben.rest")
 
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-_V1: Final = re.compile(r"^/v1/models/(?P<model>[^/:]+)(/versions/(?P<version>[^/:]+))?:predict$")
-_V2: Final = re.compile(r"^/v2/models/(?P<model>[^/]+)(/versions/(?P<version>[^/]+))?/infer$")
+_V1: Final = re.compile(r"^/v1/models/(?P<model>[^/:]+)(/versions/(?P<version>[^/:]+))?:predict\Z")
+_V2: Final = re.compile(r"^/v2/models/(?P<model>[^/]+)(/versions/(?P<version>[^/]+))?/infer\Z")
 
 
 class RestApp:
@@ -51,6 +55,8 @@ class RestApp:
     Args:
         plane: The data plane.
         fallback: BentoML's app, for every path that is not the data plane's.
+        platforms: The paths of hosting platforms.
+        models: Answers the model repository extension.
         clock: Monotonic seconds.
         max_body_bytes: Largest body.
         access_log: Where answered requests are noted.
@@ -58,7 +64,16 @@ class RestApp:
     """
 
     def __init__(
-        self, plane: DataPlane, fallback: ASGIApp, *, clock: Clock, max_body_bytes: int, access_log: AccessLog, tracer: Tracer | None
+        self,
+        plane: DataPlane,
+        fallback: ASGIApp,
+        *,
+        platforms: PlatformRoutes,
+        models: Repository,
+        clock: Clock,
+        max_body_bytes: int,
+        access_log: AccessLog,
+        tracer: Tracer | None,
     ) -> None:
         self.plane = plane
         self.clock = clock
@@ -66,19 +81,24 @@ class RestApp:
         self.access_log = access_log
         self.tracer = tracer
         self.fallback = fallback
-        self._routes: dict[str, InferRoute] = {}
+        self._platforms = platforms
+        self._models = models
+        self._routes: dict[str, ASGIApp] = {}
+        self.rebuild_routes()
 
     def rebuild_routes(self) -> None:
         """Makes the routes of the versions loaded now; called after each swap."""
         snapshot = self.plane.host.snapshot
-        routes: dict[str, InferRoute] = {}
+        routes: dict[str, ASGIApp] = {}
         for model, served in snapshot.default.items():
             routes[f"/v1/models/{model}:predict"] = InferRoute(self, model, None, V1Codec(served))
             routes[f"/v2/models/{model}/infer"] = InferRoute(self, model, None, V2Codec(served))
-            routes[f"/{model}"] = InferRoute(self, model, None, NativeCodec(served))
+            if model in self.plane.host.folder:  # what was loaded beyond the folder has no typed endpoint
+                routes[f"/{model}"] = InferRoute(self, model, None, NativeCodec(served))
         for (model, version), served in snapshot.loaded.items():
             routes[f"/v1/models/{model}/versions/{version}:predict"] = InferRoute(self, model, version, V1Codec(served))
             routes[f"/v2/models/{model}/versions/{version}/infer"] = InferRoute(self, model, version, V2Codec(served))
+        routes |= self._platforms.routes(snapshot, partial(InferRoute, self))
         self._routes = routes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -87,33 +107,73 @@ class RestApp:
             await self.fallback(scope, receive, send)
             return
         path = scope["path"]
-        route = self._routes.get(path) or self._unserved(path, scope["method"])
-        if route is not None:
-            await route(scope, receive, send)
-        elif metadata.owns(path):
-            await self._answer_metadata(scope, send)
-        else:
+        route = self._routes.get(path)
+        if route is None:
+            path = self._platforms.health(path) or path
+            route = self._unserved(path, scope["method"])
+        try:
+            if route is not None:
+                await route(scope, receive, send)
+            elif repository.owns(path):
+                await self._answer_repository(scope, receive, send)
+            elif metadata.owns(path):
+                await self._answer_metadata(path, scope, send)
+            elif path == "/" and not wants_page(scope):
+                await respond(scope, send, json_response({"status": "alive"}), closing=self.plane.draining)
+            else:
+                await self.hand_over(scope, receive, send)
+        except RuntimeError as e:
+            # NOTE: uvloop's, where uvicorn closed the connection over bytes that came behind this request and are no HTTP.
+            if "handler is closed" not in str(e):
+                raise
+
+    async def hand_over(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Has BentoML's app answer."""
+        # NOTE: its access log decodes the Content-Type once the answer's head is sent, and cuts the answer there if it cannot.
+        if dict(scope["headers"]).get(b"content-type", b"").isascii():
             await self.fallback(scope, receive, send)
+        else:
+            await respond(scope, send, error_response(UnsupportedMediaType("Content-Type must be ASCII")), closing=self.plane.draining)
 
     def _unserved(self, path: str, method: str) -> InferRoute | None:
         """The route of a model or version that cannot answer: it says why, in the way every request is answered."""
         if match := _V1.match(path) or _V2.match(path):
             return InferRoute(self, match["model"], match["version"], None)
-        if method == "POST" and path[1:] in self.plane.host.models:
+        if method == "POST" and path[1:] in self.plane.host.folder:
             return InferRoute(self, path[1:], None, None)
         return None
 
-    async def _answer_metadata(self, scope: Scope, send: Send) -> None:
-        """Health and metadata."""
-        path, method = scope["path"], scope["method"]
+    async def _answer_metadata(self, path: str, scope: Scope, send: Send) -> None:
+        """Health and metadata; the path is the server's own where a platform's means the same."""
+        method = scope["method"]
         try:
             if method not in ("GET", "HEAD"):
                 metadata.check_route(path)
                 raise MethodNotAllowed(f"{path} takes GET, not {method}", "GET, HEAD")
-            response = metadata.answer(self.plane, path)
+            response = await metadata.answer(self.plane, path)
         except RequestError as e:
             response = error_response(e)
-        await respond(send, response, closing=self.plane.draining)
+        await respond(scope, send, response, closing=self.plane.draining)
+
+    async def _answer_repository(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The model repository extension."""
+        path, headers = scope["path"], dict(scope["headers"])
+        try:
+            repository.check_route(path)
+            only_post(scope)
+            limit = self.max_body_bytes
+            body = await decoded_body(await read_body(receive, headers, limit), headers, limit)
+            response = await repository.answer(self._models, path, body)
+        except Disconnected:
+            return
+        except RequestError as e:
+            response = error_response(e)
+        await respond(scope, send, response, closing=self.plane.draining)
+
+
+def wants_page(scope: Scope) -> bool:
+    """Whether ``/`` is asked for by a browser, which gets Swagger UI; KServe's V1 clients ask there whether the server lives."""
+    return b"text/html" in dict(scope["headers"]).get(b"accept", b"") or scope["method"] not in ("GET", "HEAD")
 
 
 class InferRoute:
@@ -125,7 +185,7 @@ class InferRoute:
         self._model = model
         self._version = version
         self._codec = codec
-        # A typed endpoint is BentoML's too: what is not JSON (a form, say) is for BentoML to read.
+        # A typed endpoint is BentoML's too, which says what other methods get.
         self._is_shared = isinstance(codec, NativeCodec)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -133,12 +193,12 @@ class InferRoute:
         app, plane = self._app, self._plane
         received = app.clock()
         headers = dict(scope["headers"])
-        if self._is_shared and (scope["method"] != "POST" or not is_json(headers)):
-            await app.fallback(scope, receive, send)
+        if self._is_shared and scope["method"] != "POST":
+            await app.hand_over(scope, receive, send)
             return
         request_id: str | None = None
         call: Call | None = None
-        span = app.tracer.start(scope["path"], headers) if app.tracer is not None else None
+        span = app.tracer.start(f"POST {scope['path']}", headers) if app.tracer is not None else None
         try:
             request_id = id_of(headers)
             only_post(scope)
@@ -147,19 +207,22 @@ class InferRoute:
             assert codec is not None  # what is not loaded was not admitted
             decoded = await self._read(call, codec, receive, headers)
             request_id = decoded.id or request_id or plane.new_id()
+            call.limit(decoded.timeout_ms)
             answer = await plane.infer(call, decoded.payload)
-            response = Response(200, codec.encode(answer, request_id, decoded.options))
+            response = await compressed(codec.encode(answer, request_id, decoded.options), headers)
         except Disconnected:
             return
         except RequestError as e:
             response = error_response(e)
+            if call is None:
+                await skip_body(scope, receive, headers)
         except Exception as e:
             logger.exception("request failed")
             error = RequestError(f"the server failed: {type(e).__name__}; its log says more")
             response = error_response(error if call is None else plane.failed(call, error))
         request_id = request_id or plane.new_id()
         response.headers += self._headers(request_id, call, headers)
-        await respond(send, response, closing=plane.draining)
+        await respond(scope, send, response, closing=plane.draining)
         if span is not None:
             span.end(response.status, self._model, call.served.version if call else None, request_id)
         if app.access_log.wants(response.status):
@@ -170,8 +233,8 @@ class InferRoute:
 
     async def _read(self, call: Call, codec: Codec, receive: Receive, headers: Headers) -> Decoded:
         try:
-            check_json(headers)
-            return codec.decode(await read_body(receive, headers, self._app.max_body_bytes))
+            limit = self._app.max_body_bytes
+            return codec.decode(await decoded_body(await read_body(receive, headers, limit), headers, limit), headers)
         except RequestError as e:
             raise self._plane.failed(call, e) from None
 

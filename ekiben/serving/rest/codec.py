@@ -1,4 +1,4 @@
-"""What every JSON protocol shares: the decoded request, and what is wrong with a body that is none."""
+"""What every protocol over HTTP shares: the decoded request, and what is wrong with a body that is none."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import msgspec
 from ekiben.errors import InvalidRequest
 from ekiben.model.signature import Payload, Rows, Signature
 from ekiben.serving.batch_run import Answer
+from ekiben.serving.rest.http import Headers, Response
 
 
 class Decoded(msgspec.Struct):
@@ -18,25 +19,27 @@ class Decoded(msgspec.Struct):
         payload: Its rows or columns.
         id: The id its body brings.
         options: What the protocol's encoder must know of it.
+        timeout_ms: A limit of its own that its body brings.
     """
 
     payload: Payload
     id: str | None = None
     options: Any = None
+    timeout_ms: float | None = None
 
 
 class Codec(Protocol):
     """A protocol, for one version of a model."""
 
-    def decode(self, body: bytes) -> Decoded:
-        """Decodes a request's body.
+    def decode(self, body: bytes, headers: Headers) -> Decoded:
+        """Decodes a request's body, which is not compressed any more.
 
         Raises:
-            RequestError: It is not a valid request.
+            RequestError: It is not a valid request, or not of a type that the protocol has.
         """
 
-    def encode(self, answer: Answer, request_id: str, options: Any) -> bytes:
-        """Encodes an answer."""
+    def encode(self, answer: Answer, request_id: str, options: Any) -> Response:
+        """Encodes an answer; ``options`` are those of the decoded request."""
 
 
 def rows_payload(signature: Signature, rows: Rows) -> Payload:

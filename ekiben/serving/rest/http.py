@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
 
 from ekiben.errors import (
     DeadlineExceeded,
+    Forbidden,
     InvalidRequest,
     InvalidRows,
+    LoadFailed,
     MethodNotAllowed,
+    NotAcceptable,
     NotReady,
     PayloadTooLarge,
     RequestError,
     UnknownModel,
     UnsupportedMediaType,
 )
+from ekiben.serving.compression import ALGORITHMS, SMALLEST_BYTES, deflate, inflate
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -28,8 +33,11 @@ Headers = Mapping[bytes, bytes]
 
 STATUS: Final[tuple[tuple[type[RequestError], int], ...]] = (
     (InvalidRequest, 400),
+    (LoadFailed, 400),
+    (Forbidden, 403),
     (UnknownModel, 404),
     (MethodNotAllowed, 405),
+    (NotAcceptable, 406),
     (PayloadTooLarge, 413),
     (UnsupportedMediaType, 415),
     (InvalidRows, 422),
@@ -39,6 +47,7 @@ STATUS: Final[tuple[tuple[type[RequestError], int], ...]] = (
 )
 _MAX_ID_CHARS: Final = 128
 _MAX_LENGTH_DIGITS: Final = 18
+_MAX_SKIPPED_DIGITS: Final = 5
 _encode = msgspec.json.Encoder().encode
 
 
@@ -52,6 +61,7 @@ class Response(msgspec.Struct):
     status: int
     body: bytes
     headers: list[tuple[bytes, bytes]] = []
+    content_type: bytes = b"application/json"
 
 
 async def read_body(receive: Receive, headers: Headers, limit: int) -> bytes:
@@ -85,6 +95,17 @@ async def read_body(receive: Receive, headers: Headers, limit: int) -> bytes:
         parts.append(part)
 
 
+async def skip_body(scope: Scope, receive: Receive, headers: Headers) -> None:
+    """Takes a small body that is not looked at, where an answer that overtook it would be lost.
+
+    Over HTTP/2 such an answer ends with RST_STREAM and NO_ERROR (RFC 9113, 8.1), which some clients take for a failure.
+    """
+    length = headers.get(b"content-length", b"")
+    if scope.get("http_version") == "2" and length.isdigit() and len(length) <= _MAX_SKIPPED_DIGITS:
+        with suppress(Disconnected, RequestError):
+            await read_body(receive, headers, 10**_MAX_SKIPPED_DIGITS)
+
+
 def only_post(scope: Scope) -> None:
     """Refuses every other method.
 
@@ -105,17 +126,63 @@ def is_json(headers: Headers) -> bool:
 
 
 def check_json(headers: Headers) -> None:
-    """Refuses a body that says it is not plain JSON.
+    """Refuses a body that says it is not JSON.
 
     Raises:
-        UnsupportedMediaType: By its Content-Type or Content-Encoding.
+        UnsupportedMediaType: By its Content-Type.
     """
     if not is_json(headers):
         kind = headers[b"content-type"].decode("latin-1")
         raise UnsupportedMediaType(f"the body is {kind!r}; send Content-Type: application/json")
-    encoding = headers.get(b"content-encoding")
-    if encoding is not None and encoding.lower() != b"identity":
-        raise UnsupportedMediaType(f"the body's encoding {encoding.decode('latin-1')!r} is not read here; send it uncompressed")
+
+
+async def decoded_body(body: bytes, headers: Headers, limit: int) -> bytes:
+    """The body without its Content-Encoding.
+
+    Raises:
+        UnsupportedMediaType: It is neither gzip nor deflate nor identity.
+        InvalidRequest: It is not what it says.
+        PayloadTooLarge: It is larger than ``limit`` bytes once decompressed.
+    """
+    given = headers.get(b"content-encoding")
+    if given is None:
+        return body
+    encoding = given.decode("latin-1").strip().lower()
+    if encoding in ("", "identity"):
+        return body
+    if encoding not in ALGORITHMS:
+        raise UnsupportedMediaType(f"the body's Content-Encoding is {encoding!r}; there are {', '.join(ALGORITHMS)} and identity")
+    return await inflate(body, encoding, limit)
+
+
+async def compressed(response: Response, headers: Headers) -> Response:
+    """The response in an encoding that the client asked for in Accept-Encoding, where it gains from one."""
+    accepted = headers.get(b"accept-encoding")
+    if accepted is None or len(response.body) < SMALLEST_BYTES:
+        return response
+    algorithm = _accepted(accepted.decode("latin-1").lower())
+    if algorithm is None:
+        return response
+    response.body = await deflate(response.body, algorithm)
+    response.headers += [(b"content-encoding", algorithm.encode()), (b"vary", b"accept-encoding")]
+    return response
+
+
+def _accepted(text: str) -> str | None:
+    """The first of our algorithms that an Accept-Encoding names without ``q=0``."""
+    for part in text.split(","):
+        name, _, quality = part.partition(";")
+        if name.strip() in ALGORITHMS and not _is_zero(quality):
+            return name.strip()
+    return None
+
+
+def _is_zero(quality: str) -> bool:
+    _, _, number = quality.partition("=")
+    try:
+        return float(number) == 0
+    except ValueError:
+        return False
 
 
 def timeout_of(headers: Headers) -> float | None:
@@ -152,8 +219,8 @@ def id_of(headers: Headers) -> str | None:
 
 
 def fits_header(text: str) -> bool:
-    """Whether an id can stand in a header as it is."""
-    return 0 < len(text) <= _MAX_ID_CHARS and text.isascii() and text.isprintable()
+    """Whether an id can stand in a header as it is; space at its ends would get lost there, or be refused."""
+    return 0 < len(text) <= _MAX_ID_CHARS and text.isascii() and text.isprintable() and text[0] != " " != text[-1]
 
 
 def error_response(error: RequestError) -> Response:
@@ -175,10 +242,10 @@ def json_response(value: Any, status: int = 200) -> Response:
     return Response(status, _encode(value))
 
 
-async def respond(send: Send, response: Response, *, closing: bool = False) -> None:
-    """Sends a JSON response; ``closing`` asks the client to take another connection next time."""
-    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(response.body)), *response.headers]
-    if closing:
+async def respond(scope: Scope, send: Send, response: Response, *, closing: bool = False) -> None:
+    """Sends a response; ``closing`` asks the client to take another connection next time."""
+    headers = [(b"content-type", response.content_type), (b"content-length", b"%d" % len(response.body)), *response.headers]
+    if closing and scope["http_version"] != "2":  # which has no such header, and says goodbye in a frame of its own
         headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": response.status, "headers": headers})
     await send({"type": "http.response.body", "body": response.body})

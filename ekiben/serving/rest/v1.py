@@ -5,17 +5,19 @@ A typed BentoML endpoint takes the same body and answers the list of predictions
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from ekiben.errors import InvalidRequest, InvalidRows
 from ekiben.model.signature import Signature
 from ekiben.serving.batch_run import Answer
-from ekiben.serving.host import LoadedVersion
+from ekiben.serving.loaded_version import LoadedVersion
 from ekiben.serving.rest.codec import Decoded, rows_payload, untyped
+from ekiben.serving.rest.forms import is_form, json_of_form
+from ekiben.serving.rest.http import Headers, Response, check_json, json_response
 
-_encode = msgspec.json.Encoder().encode
+_ANY_TYPE: Final[Headers] = {}
 
 
 class V1Codec:
@@ -28,31 +30,41 @@ class V1Codec:
         request_type = msgspec.defstruct("PredictRequest", [("instances", list[row_type]), ("id", str | int | None, None)])
         self._decode = msgspec.json.Decoder(request_type).decode
 
-    def decode(self, body: bytes) -> Decoded:
+    def decode(self, body: bytes, headers: Headers) -> Decoded:
         """Decodes a request.
 
         Raises:
             InvalidRequest: It is not a JSON object with a list of instances.
             InvalidRows: Instances break the signature.
+            UnsupportedMediaType: It says it is not JSON.
         """
+        check_json(headers)
         try:
             request: Any = self._decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
             raise _explain(self._signature, body, e) from None
         return Decoded(rows_payload(self._signature, request.instances), None if request.id is None else str(request.id))
 
-    def encode(self, answer: Answer, request_id: str, options: Any) -> bytes:  # noqa: ARG002  nothing to choose here
+    def encode(self, answer: Answer, request_id: str, options: Any) -> Response:  # noqa: ARG002  nothing to choose here
         """Encodes the answer."""
         served = self._served
-        return _encode({"predictions": answer.rows(), "model_name": served.model, "model_version": served.version, "id": request_id})
+        return json_response({"predictions": answer.rows(), "model_name": served.model, "model_version": served.version, "id": request_id})
 
 
 class NativeCodec(V1Codec):
-    """The typed BentoML endpoint ``POST /{model}``: V1's body, and the bare list of predictions back."""
+    """The typed BentoML endpoint ``POST /{model}``: V1's body, or a form, and the bare list of predictions back."""
 
-    def encode(self, answer: Answer, request_id: str, options: Any) -> bytes:  # noqa: ARG002  as V1
+    def decode(self, body: bytes, headers: Headers) -> Decoded:
+        """Decodes a request; what is no form is taken for JSON, as BentoML takes it.
+
+        Raises:
+            InvalidRequest, InvalidRows: As V1, or the form cannot be read.
+        """
+        return super().decode(json_of_form(body, headers) if is_form(headers) else body, _ANY_TYPE)
+
+    def encode(self, answer: Answer, request_id: str, options: Any) -> Response:  # noqa: ARG002  as V1
         """Encodes the answer; the id and the version are in the headers."""
-        return _encode(answer.rows())
+        return json_response(answer.rows())
 
 
 def _explain(signature: Signature, body: bytes, error: Exception) -> InvalidRequest | InvalidRows:

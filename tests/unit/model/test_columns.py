@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ekiben.errors import InvalidRequest
-from ekiben.model.columns import cast_column, check_column, listed, number, rule_of, shown
+from ekiben.model.columns import cast_column, check_column, listed, number, rule_of, shown, tensor
 from ekiben.model.spec import InputSpec
 
 INT = InputSpec(name="i", type="int")
@@ -126,3 +126,28 @@ def test_long_things_are_shortened():
     assert shown(None) is None
     assert number(np.float32("inf")) == "inf"
     assert listed([str(n) for n in range(50)]).endswith("35 …")
+
+
+@pytest.mark.parametrize(
+    ("shape", "value", "found"),
+    [
+        ((-1, 3), [], (0, 3)),
+        ((-1, 2, 3), [], (0, 2, 3)),
+        ((2, -1, 3), [[], []], (2, 0, 3)),
+        ((-1,), [], (0,)),
+    ],
+)
+def test_an_empty_list_has_the_dimensions_inside_it_that_are_known(shape, value, found):
+    item = InputSpec(name="t", type="tensor", dtype="float32", shape=shape)
+    faults = []
+
+    assert tensor(item, [value, value], faults).shape == (2, *found)
+    assert faults == []
+
+
+@pytest.mark.parametrize(("shape", "value"), [((3,), []), ((-1, -1), []), ((3, 3), []), ((-1, 3), [[]])])
+def test_an_empty_list_that_does_not_fit_is_a_fault(shape, value):
+    faults = []
+    tensor(InputSpec(name="t", type="tensor", dtype="float32", shape=shape), [value], faults)
+
+    assert [(f.row, f.field) for f in faults] == [(0, "t")]

@@ -2,7 +2,7 @@ import pytest
 
 from ekiben.errors import ArtifactError
 from ekiben.model import InputSpec
-from ekiben.model.infer_inputs import columns_of, graph_inputs, table_inputs
+from ekiben.model.infer_inputs import columns_of, completed, graph_inputs, table_inputs
 from ekiben.model.runtimes import TensorInfo
 
 
@@ -76,3 +76,19 @@ def test_null_elements_of_a_float_tensor_are_allowed():
     graph = [TensorInfo("z", "float32", (None, 2))]
     assert graph_inputs("m", graph, [[1.0, None]], is_batched=True)[0].nullable
     assert not graph_inputs("m", graph, [[1.0, 2.0]], is_batched=True)[0].nullable
+
+
+def test_what_a_graph_does_not_declare_is_seen_in_the_sample():
+    open_input, scalar, known = TensorInfo("a", "float32", ()), TensorInfo("b", "float32", ()), TensorInfo("c", "float32", (None, 2))
+    rows = [{"a": [[1.0, 2.0]], "b": 1.0, "c": [1.0, 2.0]}]
+    assert completed([open_input, scalar, known], rows, is_batched=False) == (TensorInfo("a", "float32", (None, None)), scalar, known)
+    assert completed([open_input], [[1.0, 2.0]], is_batched=True) == (TensorInfo("a", "float32", (None, None)),)
+    assert completed([open_input, scalar], [[[1.0], 2.0]], is_batched=True) == (TensorInfo("a", "float32", (None, None)), scalar)
+    assert completed([open_input], [], is_batched=True) == (open_input,)
+    assert completed([open_input], [[]], is_batched=False) == (TensorInfo("a", "float32", (None,)),)
+
+
+@pytest.mark.parametrize("name", ['a"b', "a\\b", "a\nb"])
+def test_a_name_that_needs_escapes_is_refused(name):
+    with pytest.raises(ArtifactError, match="must be without quotation marks, backslashes and control characters"):
+        graph_inputs("m", [TensorInfo(name, "float32", (None, 2))], None, is_batched=True)

@@ -10,13 +10,13 @@ from ekiben.model.outputs import Outputs
 NOBODY = EstimatorFacts()
 
 
-def judge(arrays, *, facts=NOBODY, task=None, labels=()):
+def judge(arrays, *, facts=NOBODY, task=None, labels=(), keys=()):
     """Judges outputs given as arrays ``[n, …]``."""
     run = Outputs(len(next(iter(arrays.values()))), {name: np.asarray(a) for name, a in arrays.items()})
     given = [
         OutputSpec(name=name, dtype="string" if a.dtype.kind in "OU" else a.dtype.name, shape=a.shape[1:]) for name, a in run.arrays.items()
     ]
-    return infer_outputs("m", facts, given, run, task=task, labels=labels)
+    return infer_outputs("m", facts, given, run, task=task, labels=labels, keys=dict(keys))
 
 
 def scores(*highest, classes=3):
@@ -38,17 +38,45 @@ def test_the_graphs_own_labels_are_read_off_when_all_are_seen():
     assert judge({"label": np.array([20, 10]), "p": scores(1, 0, classes=2)}).labels == ("10", "20")
 
 
-@pytest.mark.parametrize(
-    ("label", "highest"),
-    [
-        (["b", "a"], (1, 0)),  # one was not seen
-        (["a", "b", "c", "c"], (0, 1, 2, 0)),  # the label does not follow the scores
-    ],
-)
-def test_labels_that_cannot_be_told_are_asked_for(label, highest):
-    found = judge({"label": np.array(label, object), "p": scores(*highest)})
+def test_labels_that_cannot_be_told_are_asked_for():
+    found = judge({"label": np.array(["b", "a"], object), "p": scores(1, 0)})  # the third was not seen
     assert found.labels == ("0", "1", "2")
     assert "--labels" in found.notes[0]
+
+
+def test_keys_of_a_map_are_labels_where_nobody_gives_others():
+    pair = {"label": np.array(["b", "a"], object), "p": scores(1, 0)}
+    assert judge(pair, keys={"p": ("a", "b", "c")}).labels == ("a", "b", "c")
+    assert judge(pair, keys={"p": ("a", "b", "c")}, labels=("x", "y", "z")).labels == ("x", "y", "z")
+    assert judge(pair, keys={"p": ("a", "b")}).labels == ("0", "1", "2")  # keys of something else
+
+
+FOLLOWS_NOT = {
+    "another label beside the same score": {"label": np.array(["a", "b", "c", "c"], object), "p": scores(0, 1, 2, 0)},
+    "one label beside two scores": {"label": np.array(["a", "a"], object), "p": scores(0, 1)},
+    "the sign of a decision function": {"label": np.array([-1, 1]), "scores": np.array([[-0.3], [0.2]], np.float32)},
+    "a decision function that agrees by chance": {"label": np.array([-1, 1]), "scores": np.array([[-0.3], [7.0]], np.float32)},
+}
+
+
+@pytest.mark.parametrize("name", FOLLOWS_NOT)
+def test_a_label_that_does_not_follow_from_the_scores_makes_no_classifier(name):
+    found = judge(FOLLOWS_NOT[name])
+    assert found.task == "tensor"
+    assert "does not follow from its" in found.notes[0]
+    with pytest.raises(ArtifactError, match="does not follow from its"):
+        judge(FOLLOWS_NOT[name], labels="abc" if "p" in FOLLOWS_NOT[name] else ("no", "yes"))
+
+
+def test_a_tie_may_go_either_way():
+    half = np.array([[0.5, 0.5], [0.2, 0.8], [0.7, 0.3]], np.float32)
+    found = judge({"label": np.array([0, 1, 0]), "probabilities": half})
+    assert (found.task, found.labels) == ("binary_classification", ("0", "1"))
+
+
+def test_scores_that_are_not_one_a_class_are_none():
+    nothing = {"label": np.array([1, 2]), "scores": np.empty((2, 0), np.float32)}
+    assert judge(nothing).task == "tensor"
 
 
 def test_given_labels_count():
@@ -78,9 +106,10 @@ def test_probabilities_are_preferred_by_name_among_several():
     assert found.bound == {"probabilities": "my_probs"}
 
 
-def test_scores_that_are_no_probabilities_are_mentioned():
-    found = judge({"label": np.array([0, 1]), "margin": np.array([[3, -1], [-2, 5]], np.float32)})
-    assert found.task == "binary_classification"
+def test_of_two_scores_that_are_no_probabilities_the_higher_decides():
+    """A threshold at one half would call the second row 0."""
+    found = judge({"label": np.array([0, 1]), "margin": np.array([[3, -1], [-2, 0.3]], np.float32)})
+    assert (found.task, found.labels) == ("multiclass_classification", ("0", "1"))
     assert "are no probabilities" in found.notes[0]
 
 

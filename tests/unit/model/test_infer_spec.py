@@ -5,7 +5,8 @@ from onnx import TensorProto, helper
 
 from ekiben.errors import ArtifactError, InvalidRows, PredictionFailed
 from ekiben.model import Predictor
-from ekiben.model.infer_spec import PROBE_ROWS, infer_spec, probe
+from ekiben.model.infer_spec import bound_outputs, infer_spec
+from ekiben.model.probe import PROBE_ROWS
 from ekiben.model.runtimes import open_runtime
 from ekiben.model.spec import spec_from_builtins
 
@@ -151,7 +152,7 @@ def test_scalars_have_no_batch_dimension(infer):
     assert inputs_of(found) == [("a", "tensor", "float32", ()), ("b", "tensor", "float32", ())]
     assert outputs_of(found) == [("c", "float32", ())]
     assert not found.spec.batching.enabled
-    assert any("each row is run alone" in note for note in found.notes)
+    assert any("each is run alone" in note for note in found.notes)
 
 
 @pytest.mark.parametrize(
@@ -175,10 +176,136 @@ def test_without_a_dimension_that_counts_rows_shapes_are_whole(infer, nodes, inp
     assert [o.shape for o in found.spec.outputs] == out_shapes
 
 
-def test_rows_that_depend_on_their_neighbours_are_run_one_at_a_time(infer):
-    found = infer([node("Softmax", ["a"], ["c"], axis=0)], [info("a", F, ["n", 3])], [info("c", F, ["n", 3])])
+SOFTMAX_OVER_ROWS = [node("Softmax", ["a"], ["c"], axis=0)], [info("a", F, ["n", 3])], [info("c", F, ["n", 3])]
+MINUS_MEAN = [node("ReduceMean", ["a", "axes"], ["m"]), node("Sub", ["a", "m"], ["c"])]
+
+
+def test_rows_that_depend_on_their_neighbours_are_taken_whole(infer):
+    found = infer(*SOFTMAX_OVER_ROWS)
+    assert not found.spec.batching.enabled
+    assert inputs_of(found) == [("a", "tensor", "float32", (-1, 3))]
+    assert any("each is run alone, its tensors whole" in note for note in found.notes)
+
+
+def test_rows_that_depend_on_their_neighbours_are_run_one_at_a_time_where_the_sample_says_rows(infer):
+    found = infer(*SOFTMAX_OVER_ROWS, rows=[[1.0, 2.0, 3.0], [0.0, 0.0, 5.0]])
+    assert inputs_of(found) == [("a", "tensor", "float32", (3,))]
     assert found.spec.batching.max_batch_size == 1
     assert any("depend on the rows beside it" in note for note in found.notes)
+
+
+def test_a_fixed_group_whose_rows_depend_on_each_other_is_taken_whole(infer):
+    found = infer(MINUS_MEAN, [info("a", F, [8, 3])], [info("c", F, [8, 3])], {"axes": np.array([0])})
+    assert not found.spec.batching.enabled
+    assert inputs_of(found) == [("a", "tensor", "float32", (8, 3))]
+
+
+def test_a_fixed_group_whose_rows_depend_on_each_other_is_refused_where_the_sample_says_rows(infer):
+    with pytest.raises(ArtifactError, match="depend on the rows beside it, and the model takes 8 at a time; leave out --sample"):
+        infer(MINUS_MEAN, [info("a", F, [8, 3])], [info("c", F, [8, 3])], {"axes": np.array([0])}, rows=[[1.0, 2.0, 3.0], [0.0, 1.0, 5.0]])
+
+
+def test_rounding_to_a_scale_that_rows_share_does_not_make_them_one(infer):
+    nodes = [
+        node("DynamicQuantizeLinear", ["a"], ["q", "scale", "zero"]),
+        node("DequantizeLinear", ["q", "scale", "zero"], ["c"]),
+    ]
+    found = infer(nodes, [info("a", F, ["n", 3])], [info("c", F, ["n", 3])])
+    assert found.spec.batching.enabled
+    assert found.spec.batching.max_batch_size == 1
+
+
+def test_a_graph_that_takes_one_row_whatever_it_declares(infer):
+    nodes = [node("Reshape", ["a", "to"], ["b"]), node("Neg", ["b"], ["c"])]
+    found = infer(nodes, [info("a", F, ["n", 3])], [info("c", F, ["n", 3])], {"to": np.array([1, 3])})
+    assert (found.spec.batching.enabled, found.spec.batching.max_batch_size) == (True, 1)
+    assert any("takes one row at a time" in note for note in found.notes)
+
+
+def test_an_input_without_declared_dimensions_has_those_of_the_sample(infer):
+    graph = [node("Neg", ["a"], ["c"])], [info("a", F, None)], [info("c", F, None)]
+    assert inputs_of(infer(*graph, rows=[[[1.0, 2.0]], [[3.0, 4.0]]])) == [("a", "tensor", "float32", (-1, -1))]
+    assert inputs_of(infer(*graph, rows=[{"a": [1.0, 2.0]}])) == [("a", "tensor", "float32", (-1,))]
+    assert not infer(*graph).spec.batching.enabled  # a scalar, as far as anyone can tell
+
+
+def test_rows_whose_outputs_differ_in_shape_are_taken_whole(infer):
+    """One at a time they would be rows; no one tensor would hold the answer to several."""
+    nodes = [
+        node("Greater", ["a", "zero"], ["keep"]),
+        node("Compress", ["a", "keep"], ["flat"]),
+        node("Reshape", ["flat", "to"], ["c"]),
+    ]
+    found = infer(nodes, [info("a", F, [1, 6])], [info("c", F, [1, "k"])], {"zero": np.float32(0), "to": np.array([1, -1])})
+    assert not found.spec.batching.enabled
+    assert inputs_of(found) == [("a", "tensor", "float32", (1, 6))]
+    assert outputs_of(found) == [("c", "float32", (1, -1))]
+
+
+def test_outputs_of_an_odd_rank_or_none_do_not_decide_for_a_fixed_batch(infer):
+    values = helper.make_tensor_sequence_value_info("c", F, None)
+    found = infer([node("SplitToSequence", ["a"], ["c"], axis=0, keepdims=0)], [info("a", F, [1, 3])], [values])
+    assert found.spec.batching.enabled
+    assert inputs_of(found) == [("a", "tensor", "float32", (3,))]
+
+
+def test_a_dimension_of_no_elements_is_told(infer):
+    found = infer(
+        [node("Slice", ["a", "zero", "zero", "one"], ["c"])],
+        [info("a", F, ["n", 3])],
+        [info("c", F, ["n", 0])],
+        {"zero": np.array([0]), "one": np.array([1])},
+    )
+    assert outputs_of(found) == [("c", "float32", (0,))]
+
+
+ZIPMAP = helper.make_value_info("p", helper.make_sequence_type_proto(helper.make_map_type_proto(S, helper.make_tensor_type_proto(F, []))))
+
+
+def test_the_keys_of_maps_are_the_classes(save_graph):
+    file = save_graph(
+        [
+            node("Softmax", ["a"], ["s"], axis=1),
+            node("ArgMax", ["s"], ["i"], axis=1, keepdims=0),
+            node("Gather", ["names", "i"], ["label"]),
+            node("ZipMap", ["s"], ["p"], domain="ai.onnx.ml", classlabels_strings=["a", "b", "never"]),
+        ],
+        [info("a", F, ["n", 3])],
+        [info("label", S, ["n"]), ZIPMAP],
+        {"names": np.array(["a", "b", "never"], object)},
+        domains=[("ai.onnx.ml", 3)],
+    )
+    rows = [[9.0, 0.0, 0.0], [0.0, 9.0, 0.0]]  # the third class is never seen
+    found = infer_spec("m", open_runtime("onnx", file), rows=rows)
+    assert (found.spec.task, found.spec.labels) == ("multiclass_classification", ("a", "b", "never"))
+
+
+def test_a_pointer_over_positions_is_no_classifier(infer):
+    """A label beside shares that sum to one, but there are as many as the input is long."""
+    nodes = [node("Softmax", ["a"], ["p"], axis=1), node("ArgMax", ["p"], ["label"], axis=1, keepdims=0)]
+    found = infer(nodes, [info("a", F, ["n", "s"])], [info("label", I64, ["n"]), info("p", F, ["n", "s"])])
+    assert found.spec.task == "tensor"
+    assert outputs_of(found) == [("label", "int64", ()), ("p", "float32", (-1,))]
+
+
+@pytest.mark.parametrize(
+    ("spec_part", "bound"),
+    [
+        ({"task": "binary_classification", "labels": ("no", "yes")}, {"probabilities": "my_probs"}),
+        ({"task": "regression", "labels": ()}, {"prediction": "number"}),
+        ({"task": "tensor", "labels": ()}, {}),
+    ],
+)
+def test_a_spec_that_is_there_is_bound_to_the_same_outputs_as_one_inferred(save_graph, spec_part, bound):
+    file = save_graph(
+        [node("Neg", ["a"], ["logits"]), node("Softmax", ["a"], ["my_probs"], axis=1), node("ReduceSum", ["a", "axes"], ["number"])],
+        [info("a", F, ["n", 2])],
+        [info("logits", F, ["n", 2]), info("my_probs", F, ["n", 2]), info("number", F, ["n", 1])],
+        {"axes": np.array([1])},
+    )
+    runtime = open_runtime("onnx", file)
+    spec = msgspec.structs.replace(infer_spec("m", runtime).spec, **spec_part)
+    assert bound_outputs(spec, runtime, None) == bound
 
 
 def test_shapes_that_vary_or_are_not_declared(infer):
@@ -228,14 +355,6 @@ def test_rows_of_a_sample_with_varying_shapes_are_those_that_fit_one_request(inf
     assert found.rows == [[1, 2], [3, 4]]
 
 
-def test_probe_runs_a_given_spec(tiny_predictor, tiny_rows):
-    assert probe(tiny_predictor, tiny_rows(100)).rows == tiny_rows(PROBE_ROWS)
-    made_up = probe(tiny_predictor, None)
-    assert len(made_up.rows) == PROBE_ROWS
-    assert all(-10 <= row["d"] <= 10 for row in made_up.rows)
-    assert made_up.are_independent
-
-
 def test_outputs_whose_shape_differs_from_row_to_row(infer):
     # Without a dimension that counts rows, the length of the output follows the values.
     found = infer(
@@ -250,5 +369,5 @@ def test_outputs_whose_shape_differs_from_row_to_row(infer):
 
 def test_an_output_nobody_can_receive_is_refused(infer):
     graph = [node("Cast", ["a"], ["c"], to=TensorProto.BFLOAT16)], [info("a", F, ["n", 3])], [info("c", TensorProto.BFLOAT16, ["n", 3])]
-    with pytest.raises(ArtifactError):
+    with pytest.raises(ArtifactError, match="output 'c' is of the type bfloat16; Ekiben serves bool, uint8"):
         infer(*graph)

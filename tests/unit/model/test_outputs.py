@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ekiben.errors import ArtifactError, PredictionFailed
+from ekiben.errors import ArtifactError, InvalidRequest, PredictionFailed
 from ekiben.model import CardSpec, InputSpec, ModelSpec, Outputs, OutputSpec
-from ekiben.model.outputs import Head
+from ekiben.model.outputs import Head, one_tensor
 from ekiben.model.runtimes.base import TensorInfo
 
 INPUTS = (InputSpec(name="a", type="float"),)
@@ -158,3 +158,31 @@ def test_parts_of_different_shapes_join_to_one_array_a_row():
     parts = [Outputs(2, {"y": np.ones((2, 3))}), Outputs(1, {"y": np.zeros((1, 2))}), Outputs(1, {"y": np.zeros((1, 3, 1))})]
 
     assert Outputs.join(parts).rows() == [{"y": [1.0] * 3}, {"y": [1.0] * 3}, {"y": [0.0] * 2}, {"y": [[0.0]] * 3}]
+
+
+def one_array_a_row(*rows):
+    array = np.empty(len(rows), object)
+    for n, row in enumerate(rows):
+        array[n] = np.array(row)
+    return array
+
+
+def test_arrays_a_row_of_one_shape_are_one_tensor():
+    array = one_array_a_row([1.0, 2.0], [3.0, 4.0], [5.0])
+
+    assert one_tensor("y", array[:2]).tolist() == [[1.0, 2.0], [3.0, 4.0]]
+    assert one_tensor("y", array[2:]).tolist() == [[5.0]]
+    assert one_tensor("y", one_array_a_row(["a"], ["b"])).tolist() == [["a"], ["b"]]
+
+
+def test_arrays_a_row_of_several_shapes_are_no_tensor_but_rows():
+    array = one_array_a_row([1.0, 2.0], [5.0])
+
+    with pytest.raises(InvalidRequest, match=r"output 'y' has another shape for each of these rows \(\[1\] and \[2\]\).* one by one"):
+        one_tensor("y", array)
+    assert Outputs(2, {"y": array}).rows() == [{"y": [1.0, 2.0]}, {"y": [5.0]}]
+
+
+@pytest.mark.parametrize("array", [np.array(["a", "b"], object), np.array([], object), np.ones((2, 3))])
+def test_what_is_one_tensor_is_not_copied(array):
+    assert one_tensor("y", array) is array

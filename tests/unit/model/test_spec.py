@@ -99,6 +99,10 @@ def test_a_missing_file_and_a_folder_of_another_name_are_refused(written, tmp_pa
         ({"inputs": [{"name": "a", "type": "string", "categories": ["x", "x"]}]}, "inputs[0].categories"),
         ({"inputs": [{"name": "a", "type": "tensor"}]}, "inputs[0].dtype"),
         ({"inputs": [{**TENSOR, "shape": [0]}]}, "inputs[0].shape"),
+        ({"inputs": [{**TENSOR, "name": 'a"b'}]}, "inputs[0].name"),
+        ({"inputs": [{**TENSOR, "name": "a\\b"}]}, "inputs[0].name"),
+        ({"inputs": [{**TENSOR, "name": "a\tb"}]}, "inputs[0].name"),
+        ({"inputs": [{**TENSOR, "name": ""}]}, "inputs[0].name"),
         ({"inputs": [{**TENSOR, "shape": [-2]}]}, "inputs[0].shape"),
         ({"inputs": [{**TENSOR, "dtype": "int32", "nullable": True}]}, "inputs[0].nullable"),
         ({"inputs": [{**TENSOR, "dtype": "bool", "min": 0}]}, "inputs[0].min"),
@@ -138,6 +142,16 @@ def test_a_tensor_with_a_varying_dimension_is_fine():
 )
 def test_the_dtype_of_a_column_follows_from_its_type(item, dtype):
     assert item.array_dtype == dtype
+
+
+@pytest.mark.parametrize("name", ["input.1", "x:0", "a/b", "with space", "é日本🍱", "class", "no", "1", "x" * 300, "'", "a: b", "# c"])
+def test_odd_names_survive_the_file(tmp_path, name):
+    spec = spec_from_builtins({**GOOD, "inputs": [{**TENSOR, "name": name}]}, file="f")
+    folder = tmp_path / "tiny"
+    folder.mkdir()
+    (folder / "model.yaml").write_text(dump_spec(spec), encoding="utf-8")
+
+    assert load_spec(folder / "model.yaml").inputs[0].name == name
 
 
 def test_editors_get_a_schema_that_knows_the_fields():

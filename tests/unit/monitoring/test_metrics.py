@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -18,6 +22,9 @@ from ekiben.errors import (
     UnsupportedMediaType,
 )
 from ekiben.monitoring.metrics import BatchedHistogram, Metrics, status_of
+from ekiben.monitoring.workers import forget_dead_workers
+
+NO_TIME = (0.0, 0.0)
 
 
 @pytest.fixture
@@ -27,7 +34,7 @@ def registry():
 
 @pytest.fixture
 def version(registry):
-    return Metrics(registry).of("tiny", "1", ("no", "maybe", "yes"))
+    return Metrics(registry, wall=lambda: 1234.5).of("tiny", "1", ("no", "maybe", "yes"))
 
 
 def samples(registry):
@@ -59,8 +66,8 @@ def test_amounts_on_a_bound_belong_to_its_bucket(registry):
 
 
 def test_a_batch(registry, version):
-    version.batch(5, [0.001, 0.002], [0.0, 0.001], np.array([2, 2, 0, 2, 1]))
-    version.batch(1, [0.2], [0.1], np.array([1]))
+    version.batch(5, [0.001, 0.002], [0.0, 0.001], np.array([2, 2, 0, 2, 1]), NO_TIME)
+    version.batch(1, [0.2], [0.1], np.array([1]), NO_TIME)
     assert value(registry, "ekiben_predictions_total", status="ok") == 3
     assert value(registry, "ekiben_predicted_rows_total") == 6
     assert value(registry, "ekiben_prediction_latency_seconds_count") == 3
@@ -71,8 +78,8 @@ def test_a_batch(registry, version):
 
 
 def test_a_batch_without_classes_and_one_that_nobody_waits_for(registry, version):
-    version.batch(2, [0.1], [0.1], None)
-    version.batch(3, [], [], np.array([0, 0, 0]))
+    version.batch(2, [0.1], [0.1], None, NO_TIME)
+    version.batch(3, [], [], np.array([0, 0, 0]), NO_TIME)
     assert value(registry, "ekiben_predictions_total", status="ok") == 1
     assert value(registry, "ekiben_predicted_rows_total") == 5
     assert value(registry, "ekiben_prediction_distribution", **{"class": "no"}) == 3
@@ -80,7 +87,7 @@ def test_a_batch_without_classes_and_one_that_nobody_waits_for(registry, version
 
 def test_a_class_that_the_spec_does_not_have_is_no_silent_loss(version):
     with pytest.raises(ValueError, match="zip"):
-        version.batch(2, [], [], np.array([0, 3]))
+        version.batch(2, [], [], np.array([0, 3]), NO_TIME)
 
 
 def test_a_version_shows_zeros_from_the_start(registry, version):
@@ -107,6 +114,73 @@ def test_a_version_shows_zeros_from_the_start(registry, version):
 )
 def test_each_error_has_its_status(registry, version, error, status):
     assert status_of(error) == status
-    version.failed([error, error])
+    version.failed([error, error], 0.25)
+    version.failed([], -1.0)
+    assert value(registry, "ekiben_failed_seconds_total") == 0.25
     assert value(registry, "ekiben_predictions_total", status=status) == 2
     assert value(registry, "ekiben_prediction_errors_total", error=type(error).__name__) == 2
+
+
+def test_what_batches_took_is_written_when_asked_by_size_and_by_request(registry, version):
+    def spent(size, phase):
+        return value(registry, "ekiben_compute_seconds_total", batch_size=size, phase=phase)
+
+    version.batch(1, [0.1], [0.1], None, (0.5, 1.0))
+    version.batch(5, [0.1, 0.1, 0.1], [0.1, 0.1, 0.1], None, (0.25, 2.0))
+    version.batch(8, [], [], None, (0.25, 4.0))
+    version.batch(5000, [0.1], [0.1], None, (0.0, 8.0))
+    assert value(registry, "ekiben_last_inference_timestamp_seconds") is None
+    for _ in range(2):  # what was written is not written again
+        version.write(7)
+        assert value(registry, "ekiben_queue_rows") == 7
+        assert value(registry, "ekiben_last_inference_timestamp_seconds") == 1234.5
+        assert [spent(size, "input") for size in ("1", "8", "2", "+Inf")] == [0.5, 0.5, None, None]
+        assert [spent(size, "infer") for size in ("1", "8", "2", "+Inf")] == [1.0, 6.0, None, 8.0]
+        by_request = [value(registry, "ekiben_request_compute_seconds_total", phase=phase) for phase in ("input", "infer")]
+        assert by_request == [0.5 + 3 * 0.25, 1.0 + 3 * 2.0 + 8.0]
+    version.batch(1, [0.1], [0.1], None, (0.5, 1.0))
+    version.write(0)
+    assert value(registry, "ekiben_queue_rows") == 0
+    assert spent("1", "infer") == 2.0
+
+
+def test_one_process_collects_its_own_registry(registry, version):
+    version.loaded(1.5)
+    metrics = Metrics(CollectorRegistry())
+    assert {f.name for f in metrics.collect()} == {f.name for f in registry.collect()}
+    metrics.of("tiny", "1", ()).loaded(2.5)
+    (family,) = [f for f in metrics.collect() if f.name == "ekiben_model_load_seconds"]
+    assert [s.value for s in family.samples] == [2.5]
+
+
+def test_one_of_several_processes_collects_them_all(tmp_path):
+    """Each process is one of its own: prometheus_client decides once where it keeps its values."""
+    script = """
+import sys
+from prometheus_client import CollectorRegistry
+from ekiben.monitoring.metrics import Metrics
+from ekiben.monitoring.totals import Totals
+
+metrics = Metrics(CollectorRegistry())
+version = metrics.of("m", "1", ())
+rows = int(sys.argv[1])
+version.batch(rows, [0.5], [0.25], None, (0.125, 1.0))
+version.write(rows)
+totals = Totals(metrics.collect())
+names = ("m", "1")
+print(
+    totals.sum("ekiben_predicted_rows_total", *names), totals.sum("ekiben_batch_size_count", *names),
+    totals.sum("ekiben_request_compute_seconds_total", *names, phase="infer"), totals.sum("ekiben_queue_rows", *names),
+)
+"""
+    env = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
+    answers = [
+        subprocess.run([sys.executable, "-c", script, str(n)], env=env, check=True, capture_output=True, text=True).stdout.split()
+        for n in (1, 2, 3)
+    ]
+    assert answers == [["1.0", "1.0", "1.0", "1.0"], ["3.0", "2.0", "2.0", "3.0"], ["6.0", "3.0", "3.0", "6.0"]]
+    # Rows that wait in processes that are gone wait no more.
+    assert len(list(tmp_path.glob("gauge_livesum_*.db"))) == 3
+    forget_dead_workers(tmp_path)
+    assert list(tmp_path.glob("gauge_livesum_*.db")) == []
+    assert len(list(tmp_path.glob("counter_*.db"))) == 3

@@ -194,6 +194,35 @@ def test_a_wrong_spec_is_refused(registry, models, source):
     assert registry.versions() == []
 
 
+def test_the_next_version_with_the_spec_that_was_written_answers_from_the_same_output(registry, models, save_graph):
+    """Two outputs could be the probabilities by their shape; only the name of the second says it is."""
+    f = TensorProto.FLOAT
+    file = save_graph(
+        [helper.make_node("Neg", ["x"], ["logits"]), helper.make_node("Softmax", ["x"], ["my_probs"], axis=1)],
+        [helper.make_tensor_value_info("x", f, ["n", 2])],
+        [helper.make_tensor_value_info("logits", f, ["n", 2]), helper.make_tensor_value_info("my_probs", f, ["n", 2])],
+    )
+    first = add_model(registry, models, "mine", source_of("onnx", file), hints=Hints(labels=("no", "yes")))
+    second = add_model(registry, models, "mine", source_of("onnx", file), tag="mine:2")
+    assert not second.is_new_spec
+    answers = [Predictor.open(added.version.path).predict([[1.0, 3.0]]) for added in (first, second)]
+    assert answers[0] == answers[1]
+    assert answers[1][0]["prediction"] == "yes"
+
+
+def test_a_model_of_large_tensors_has_fewer_made_up_rows(registry, models, save_graph):
+    f = TensorProto.FLOAT
+    file = save_graph(
+        [helper.make_node("ReduceMean", ["x", "axes"], ["y"], keepdims=0)],
+        [helper.make_tensor_value_info("x", f, [1, 400, 500])],
+        [helper.make_tensor_value_info("y", f, [1, 400])],
+        {"axes": np.array([2])},
+    )
+    added = add_model(registry, models, "mine", source_of("onnx", file))
+    assert len(added.version.artifact().golden_rows().rows) == 10
+    assert "the 10 golden rows are made up" in added.notes[-1]
+
+
 SIGNATURE = Signature([InputSpec(name="a", type="int"), InputSpec(name="b", type="string")])
 
 

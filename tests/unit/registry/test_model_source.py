@@ -84,6 +84,19 @@ def test_weights_beside_the_file_come_with_it(with_external_data):
     assert source_of("onnx", file).files == {"model.onnx": file, "weights.bin": file.parent / "weights.bin"}
 
 
+@pytest.mark.parametrize("length", [120, 124, 130, 200])
+def test_a_long_name_of_weights_is_read_whole(with_external_data, length):
+    location = "w" * (length - 4) + ".bin"
+    assert list(source_of("onnx", with_external_data(location)).files) == ["model.onnx", location]
+
+
+def test_weights_called_as_the_model_is_in_a_version_are_refused(with_external_data):
+    with pytest.raises(
+        ArtifactError, match=r"keeps weights in 'model\.onnx', which is what the model itself is called in a version; rename"
+    ):
+        source_of("onnx", with_external_data("model.onnx"))
+
+
 def test_weights_that_are_missing_are_named(with_external_data):
     file = with_external_data()
     (file.parent / "weights.bin").unlink()

@@ -41,7 +41,7 @@ def test_one_run_for_all_and_each_its_own_rows():
     report = compute(runtime, [(1, "x")], [(2, "x"), (3, "y")])
     assert summary(report) == [[11], [12, 13]]
     assert runtime.runs == [[1, 2, 3]]
-    assert (report.rows, report.started, report.ended) == (3, 1, 2)
+    assert (report.rows, report.started, report.prepared, report.ended) == (3, 1, 2, 3)
     assert report.outputs.n == 3
     assert report.results[1].tensors()["prediction"].tolist() == [12, 13]
 
@@ -76,3 +76,13 @@ def test_where_nothing_could_be_computed_there_are_no_outputs():
     for report in (compute(SeenRuntime(poison=1), [(1, "x")], [(1, "x")]), compute(SeenRuntime(), [(1, "z")])):
         assert (report.rows, report.outputs) == (0, None)
         assert not any(isinstance(r, Answer) for r in report.results)
+
+
+def test_what_was_prepared_before_it_failed_counts_as_preparing():
+    # Together: begun at 1, ready at 2, failed. Then each alone, a second for each of the three readings of its clock.
+    report = compute(SeenRuntime(poison=2), [(1, "x")], [(2, "x")], [(3, "x")])
+    assert (report.started, report.prepared - report.started) == (1, 1 + 2 + 1)
+    assert report.ended > report.prepared
+    # Nothing but bad rows: all of it was preparing.
+    report = compute(SeenRuntime(), [(1, "z")])
+    assert (report.started, report.prepared, report.ended) == (1, 2, 3)

@@ -26,7 +26,7 @@ def project(tmp_path, registry, monkeypatch):
     root = tmp_path / "project"
     (root / "models").mkdir(parents=True)
     (root / "service.py").write_text(SOURCE)
-    monkeypatch.setattr("ekiben.serving.service.open_registry", lambda settings: registry)
+    monkeypatch.setattr("ekiben.serving.service.open_registry", lambda settings, project: registry)
     monkeypatch.setenv("EKIBEN_WORKERS", "3")
 
     def load(*specs):
@@ -142,7 +142,7 @@ def test_both_ways_in_give_the_same_predictions(worker, tiny_artifact, tiny_rows
     expected = Predictor.open(tiny_artifact.path).predict(rows)
     assert worker.request("POST", "/v1/models/tiny:predict", json={"instances": rows}).json()["predictions"] == expected
     assert worker.request("POST", "/tiny", json={"instances": rows}).json() == expected
-    # A form goes to BentoML, and by its typed API the same way.
+    # A form is another way to write the same.
     form = worker.request("POST", "/tiny", data={"instances": json.dumps(rows)})
     assert form.status_code == 200, form.text
     assert form.json() == expected
@@ -150,10 +150,16 @@ def test_both_ways_in_give_the_same_predictions(worker, tiny_artifact, tiny_rows
 
 def test_errors_through_bentomls_own_api_keep_their_status(worker, tiny_rows):
     (row,) = tiny_rows(1)
-    bad = worker.request("POST", "/tiny", data={"instances": json.dumps([])})
+
+    def ask(instances):
+        bentoml = httpx.AsyncClient(transport=httpx.ASGITransport(worker.app.fallback), base_url="http://server")
+        return worker.thread.run(bentoml.post("/tiny", json={"instances": instances}))
+
+    assert ask([row]).status_code == 200
+    bad = ask([])
     assert bad.status_code == 400
     assert "no rows" in bad.text
-    assert worker.request("POST", "/tiny", data={"instances": json.dumps([{**row, "d": 99}])}).status_code == 400
+    assert ask([{**row, "d": 99}]).status_code == 400
 
 
 def test_documentation_shows_the_typed_endpoints(worker):

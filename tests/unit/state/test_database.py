@@ -10,8 +10,9 @@ from sqlalchemy import select
 
 from ekiben.errors import StateError
 from ekiben.state.database import Database
-from ekiben.state.schema import ALIASES, GENERATIONS
+from ekiben.state.schema import ALIASES, GENERATIONS, LOADS
 from ekiben.state.sql_aliases import SqlAliases
+from ekiben.state.sql_loads import SqlLoads
 
 
 @pytest.fixture
@@ -57,6 +58,7 @@ def test_the_first_write_creates_folder_tables_and_wal(tmp_path):
         assert {n for (n,) in connection.execute("SELECT name FROM sqlite_master WHERE type='table'")} == {
             ALIASES.name,
             GENERATIONS.name,
+            LOADS.name,
         }
     connection.close()
 
@@ -77,6 +79,20 @@ def test_a_database_that_was_deleted_is_made_again(tmp_path):
     assert (aliases.all(), aliases.generation()) == ({}, 0)
     assert aliases.set("m", "champion", "2")
     assert aliases.get("m") == {"champion": "2"}
+
+
+def test_a_database_of_an_older_version_is_read_and_completed_by_the_first_write(tmp_path):
+    file = tmp_path / "control.db"
+    aliases_at(file).set("m", "champion", "1")
+    with sqlite3.connect(file) as connection:
+        connection.execute(f"DROP TABLE {LOADS.name}")
+        connection.execute(f"DELETE FROM {GENERATIONS.name} WHERE part = 'loads'")
+    connection.close()
+    database = Database(f"sqlite:///{file}")
+    aliases, loads = SqlAliases(database), SqlLoads(database)
+    assert (loads.all(), loads.generation(), aliases.get("m")) == ({}, 0, {"champion": "1"})
+    loads.set("m", loaded=False)
+    assert (loads.all(), loads.generation(), aliases.get("m")) == ({"m": False}, 1, {"champion": "1"})
 
 
 def test_a_failed_change_leaves_nothing(tmp_path):

@@ -70,7 +70,7 @@ def test_an_input_that_is_no_tensor_is_refused(save_graph):
     sequence = helper.make_tensor_sequence_value_info("x", FLOAT, ["n"])
     file = save_graph([node("SequenceLength", ["x"], ["y"])], [sequence], [info("y", INT64, [])])
 
-    with pytest.raises(ArtifactError, match="input 'x' is a sequence; inputs must be tensors"):
+    with pytest.raises(ArtifactError, match="input 'x' is of the type sequence; inputs must be tensors"):
         OnnxRuntime(file)
 
 
@@ -240,11 +240,69 @@ def test_a_sequence_of_tensors_of_different_shapes_keeps_them(save_graph):
     assert [part.tolist() for part in parts] == [[1.0], [2.0, 3.0]]
 
 
-def test_a_map_is_its_values_by_sorted_key():
-    # No operator of today's ONNX Runtime gives one map to a graph's output; a custom one may.
-    assert _as_array({"b": 2.0, "a": 1.0}).tolist() == [1.0, 2.0]
+@pytest.fixture
+def mapped(save_graph):
+    """A runtime whose session gives what a test says: no operator of ONNX Runtime gives one map, or maps whose keys change."""
+    file = save_graph([node("Neg", ["x"], ["y"])], [info("x", FLOAT, ["n"])], [info("y", FLOAT, ["n"])])
+
+    class Session:
+        values = ()
+
+        def run(self, outputs, feeds):
+            return list(self.values)
+
+    runtime = OnnxRuntime(file)
+    runtime._session = Session()
+
+    def run(value):
+        runtime._session.values = [value]
+        return runtime.run({}, ["y"])["y"]
+
+    run.runtime = runtime
+    return run
+
+
+def test_a_map_is_its_values_by_sorted_key(mapped):
+    assert mapped({"b": 2.0, "a": 1.0}).tolist() == [1.0, 2.0]
+    assert mapped.runtime.keys == {"y": ("a", "b")}
+    assert mapped([{"b": 2.0, "a": 1.0}, {"a": 3.0, "b": 4.0}]).tolist() == [[1.0, 2.0], [3.0, 4.0]]
+
+
+@pytest.mark.parametrize("later", [{"a": 1.0}, {"a": 1.0, "c": 2.0}, {"a": 1.0, "b": 2.0, "c": 3.0}])
+def test_maps_whose_keys_change_are_no_columns(mapped, later):
+    mapped([{"a": 1.0, "b": 2.0}])
+
+    with pytest.raises(PredictionFailed, match="output 'y' is a map whose keys change from row to row"):
+        mapped([{"a": 1.0, "b": 2.0}, later])
+
+
+def test_what_is_no_array_becomes_one():
     assert _as_array(np.float32(3)).shape == ()
     assert _as_array([]).shape == (0,)
+
+
+def test_an_output_listed_twice_is_one(save_graph):
+    y = info("y", FLOAT, ["n"])
+
+    assert [o.name for o in OnnxRuntime(save_graph([node("Neg", ["x"], ["y"])], [info("x", FLOAT, ["n"])], [y, y])).outputs] == ["y"]
+
+
+def test_types_that_are_no_tensors_are_told_by_their_kind(save_graph):
+    optional = helper.make_value_info("y", helper.make_optional_type_proto(helper.make_tensor_type_proto(FLOAT, ["n"])))
+    sequence = helper.make_tensor_sequence_value_info("z", FLOAT, None)
+    file = save_graph(
+        [node("Optional", ["x"], ["y"]), node("SequenceConstruct", ["x"], ["z"])], [info("x", FLOAT, ["n"])], [optional, sequence]
+    )
+
+    assert [o.dtype for o in OnnxRuntime(file).outputs] == ["optional", "sequence"]
+
+
+def test_one_string_a_run_keeps_its_null_characters(save_graph):
+    file = save_graph([node("Identity", ["s"], ["t"])], [info("s", STRING, [])], [info("t", STRING, [])])
+    item = InputSpec(name="s", type="tensor", dtype="string", shape=())
+    spec = tensor_spec((item,), "t", batching=BatchingSpec(enabled=False))
+
+    assert Predictor(spec, OnnxRuntime(file)).predict(["a\0b", "é"]) == [{"t": "a\0b"}, {"t": "é"}]
 
 
 @pytest.mark.parametrize("names", [("input.1", "x:0"), ("class", "a b"), ("def", "é")])

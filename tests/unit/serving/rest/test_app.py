@@ -1,5 +1,7 @@
 import asyncio
+import gzip
 import json
+import zlib
 
 import msgspec
 import pytest
@@ -10,6 +12,8 @@ from unit.serving.inprocess import Fallback
 from ekiben.serving.access_log import AccessLog
 from ekiben.serving.dataplane import DataPlane
 from ekiben.serving.rest.app import RestApp
+from ekiben.serving.rest.platforms import PlatformRoutes
+from ekiben.settings import Settings
 
 ROW = {"a": 1.0, "b": 2.0, "c": None, "d": -3.0}
 V1 = "/v1/models/tiny:predict"
@@ -23,7 +27,7 @@ def ok(serving, **headers):
 # who answers ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("path", ["/", "/docs.json", "/metrics", "/livez", "/v3", "/tinyx", "/tiny/", "/static_content/x", "/readyz/x"])
+@pytest.mark.parametrize("path", ["/docs.json", "/metrics", "/livez", "/v3", "/tinyx", "/tiny/", "/static_content/x", "/readyz/x"])
 def test_paths_that_are_not_the_data_planes_are_the_fallbacks(steady, path):
     for method in ("GET", "POST"):
         assert steady.request(method, path).status_code == 418
@@ -34,6 +38,25 @@ def test_lifespan_and_websockets_are_the_fallbacks(steady):
     for kind in ("lifespan", "websocket"):
         steady.thread.run(steady.server.app({"type": kind, "path": V1}, None, None))
         assert steady.fallback.scopes[-1]["type"] == kind
+
+
+def test_a_content_type_that_bentoml_cannot_decode_is_refused_before_it_tries(steady):
+    answer = steady.request("GET", "/docs.json", headers={"content-type": b"text/\xff"})
+    assert answer.status_code == 415
+    assert answer.json() == {"error": "Content-Type must be ASCII"}
+
+
+def test_a_connection_that_uvicorn_has_closed_is_no_error(steady):
+    def send_failing(text):
+        async def send(_):
+            raise RuntimeError(text)
+
+        scope = {"type": "http", "http_version": "1.1", "method": "GET", "path": "/readyz", "headers": []}
+        steady.thread.run(steady.server.app(scope, None, send))
+
+    send_failing("unable to perform operation on <TCPTransport>; the handler is closed")
+    with pytest.raises(RuntimeError, match="something else"):
+        send_failing("something else")
 
 
 # statuses ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -105,13 +128,45 @@ def test_a_length_that_is_no_number_is_400(steady):
 
 @pytest.mark.parametrize(
     "headers",
-    [{"content-type": "text/csv"}, {"content-type": "application/octet-stream"}, {"content-encoding": "gzip"}, {"content-encoding": "br"}],
+    [{"content-type": "text/csv"}, {"content-type": "application/octet-stream"}, {"content-encoding": "br"}],
 )
 def test_415(serving, headers):
     answer = serving.post(V1, content=json.dumps({"instances": [ROW]}), headers=headers)
     assert answer.status_code == 415
-    assert "application/json" in answer.json()["error"] or "uncompressed" in answer.json()["error"]
+    assert "application/json" in answer.json()["error"] or "there are gzip, deflate and identity" in answer.json()["error"]
     assert serving.metric("ekiben_predictions_total", model="tiny", status="invalid") == 1
+
+
+@pytest.mark.parametrize(("encoding", "pack"), [("gzip", gzip.compress), ("deflate", zlib.compress)])
+@pytest.mark.parametrize("path", [V1, "/tiny", "/v2/models/tiny/infer"])
+def test_compressed_both_ways(steady, tiny_rows, path, encoding, pack):
+    rows = tiny_rows(100)
+    columns = [{"name": n, "datatype": "FP32", "shape": [100], "data": [r[n] for r in rows]} for n in "abcd"]
+    body = json.dumps({"instances": rows, "inputs": columns, "id": "7"}).encode()
+    plain = steady.post(path, content=body, headers={"accept-encoding": "identity"})
+    assert "content-encoding" not in plain.headers
+    packed = steady.post(path, content=pack(body), headers={"content-encoding": encoding, "accept-encoding": encoding})
+    assert packed.headers["content-encoding"] == encoding
+    assert int(packed.headers["content-length"]) < len(plain.content)
+    assert packed.json() == plain.json()
+
+
+def test_a_compressed_body_that_is_none_or_cut_off_or_too_large(start, registry, tiny_artifact):
+    registry.register(tiny_artifact.path, tag="tiny:1")
+    serving = start("tiny", max_body_bytes=2000)
+    good = json.dumps({"instances": [ROW]}).encode()
+    for bad, status in ((good, 400), (gzip.compress(good)[:-1], 400), (b"", 400), (gzip.compress(good.ljust(2001)), 413)):
+        answer = serving.post(V1, content=bad, headers={"content-encoding": "gzip", "x-request-id": "r-1"})
+        assert answer.status_code == status, answer.text
+        assert answer.headers["x-request-id"] == "r-1"
+    assert serving.post(V1, content=gzip.compress(good.ljust(2000)), headers={"content-encoding": "gzip"}).status_code == 200
+    assert serving.metric("ekiben_predictions_total", status="invalid") == 4
+
+
+def test_an_error_is_not_compressed(steady):
+    answer = steady.post(V1, content=b"x" * 5000, headers={"accept-encoding": "gzip"})
+    assert answer.status_code == 400
+    assert "content-encoding" not in answer.headers
 
 
 def test_json_by_any_of_its_names(steady):
@@ -357,10 +412,15 @@ def test_before_any_model_is_loaded_nothing_answers_and_says_so(registry, tmp_pa
 
     from ekiben.monitoring.metrics import Metrics
     from ekiben.serving.host import Host
+    from ekiben.serving.repository import Repository
 
     host = Host(["tiny"], registry, Metrics(CollectorRegistry()))
     plane = DataPlane(host, lambda: 0.0)
-    app = RestApp(plane, Fallback(), clock=lambda: 0.0, max_body_bytes=100, access_log=AccessLog(0, print), tracer=None)
+    platforms = PlatformRoutes(Settings(home=tmp_path, database_url="sqlite://", workers=1))
+    app = RestApp(
+        plane, Fallback(), platforms=platforms, models=Repository(host, registry, allowed=False), clock=lambda: 0.0, max_body_bytes=100,
+        access_log=AccessLog(0, print), tracer=None,
+    )  # fmt: skip
     sent = []
 
     async def send(message):
@@ -369,3 +429,9 @@ def test_before_any_model_is_loaded_nothing_answers_and_says_so(registry, tmp_pa
     asyncio.run(app({"type": "http", "method": "POST", "path": V1, "headers": []}, None, send))
     assert sent[0]["status"] == 503
     assert b"is being loaded" in sent[1]["body"]
+
+
+def test_the_root_is_a_page_for_browsers_and_a_sign_of_life_for_programs(steady):
+    assert steady.get("/", headers={"accept": "text/html,application/xhtml+xml"}).status_code == 418
+    assert steady.get("/").json() == {"status": "alive"}
+    assert steady.post("/").status_code == 418

@@ -1,13 +1,18 @@
 import asyncio
+import gzip
 import json
+import zlib
 
 import pytest
 
 from ekiben.errors import (
     DeadlineExceeded,
+    Forbidden,
     InvalidRequest,
     InvalidRows,
+    LoadFailed,
     MethodNotAllowed,
+    NotAcceptable,
     NotReady,
     PayloadTooLarge,
     PredictionFailed,
@@ -17,9 +22,13 @@ from ekiben.errors import (
     UnknownModel,
     UnsupportedMediaType,
 )
+from ekiben.serving.compression import SMALLEST_BYTES
 from ekiben.serving.rest.http import (
     Disconnected,
+    Response,
     check_json,
+    compressed,
+    decoded_body,
     error_response,
     fits_header,
     id_of,
@@ -28,6 +37,7 @@ from ekiben.serving.rest.http import (
     only_post,
     read_body,
     respond,
+    skip_body,
     timeout_of,
 )
 
@@ -82,6 +92,29 @@ def test_a_client_that_goes_away(messages):
         read(messages)
 
 
+@pytest.mark.parametrize(
+    ("version", "length", "expected"),
+    [("2", b"6", 2), ("1.1", b"6", 0), ("2", None, 0), ("2", b"many", 0), ("2", b"9" * 30, 0), (None, b"6", 0)],
+)
+def test_a_small_body_is_skipped_over_http2(version, length, expected):
+    waiting = [part(b"012", more=True), part(b"345")]
+
+    async def receive():
+        return waiting.pop(0)
+
+    scope = {} if version is None else {"http_version": version}
+    asyncio.run(skip_body(scope, receive, {} if length is None else {b"content-length": length}))
+    assert 2 - len(waiting) == expected
+
+
+@pytest.mark.parametrize("message", [{"type": "http.disconnect"}, part(b"x" * 10_000_001)], ids=["gone", "large"])
+def test_skipping_a_body_never_fails(message):
+    async def receive():
+        return message
+
+    asyncio.run(skip_body({"http_version": "2"}, receive, {b"content-length": b"5"}))
+
+
 def test_only_post():
     only_post({"method": "POST", "path": "/x"})
     with pytest.raises(MethodNotAllowed, match="/x takes POST, not PUT") as refusal:
@@ -111,10 +144,85 @@ def test_what_is_json(content_type, expected):
             check_json(headers)
 
 
-def test_what_is_compressed_is_refused():
-    check_json({b"content-encoding": b"Identity"})
-    with pytest.raises(UnsupportedMediaType, match="'gzip'"):
-        check_json({b"content-encoding": b"gzip"})
+# compression ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def decoded(body, encoding, limit=100):
+    return asyncio.run(decoded_body(body, {} if encoding is None else {b"content-encoding": encoding}, limit))
+
+
+@pytest.mark.parametrize("encoding", [None, b"", b"identity", b"Identity", b" identity "])
+def test_a_body_that_is_not_compressed(encoding):
+    assert decoded(b"x" * 200, encoding) == b"x" * 200
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body"),
+    [
+        (b"gzip", gzip.compress(b"abc")),
+        (b"GZip ", gzip.compress(b"abc")),
+        (b"gzip", gzip.compress(b"a") + gzip.compress(b"bc")),
+        (b"deflate", zlib.compress(b"abc")),
+        (b"deflate", zlib.compress(b"abc")[2:-4]),
+    ],
+)
+def test_a_body_that_is_compressed(encoding, body):
+    assert decoded(body, encoding) == b"abc"
+
+
+@pytest.mark.parametrize("encoding", [b"br", b"zstd", b"gzip, deflate", b"x", b"\xff"])
+def test_an_encoding_that_is_not_known(encoding):
+    with pytest.raises(UnsupportedMediaType, match=r"Content-Encoding is .*; there are gzip, deflate and identity"):
+        decoded(b"", encoding)
+
+
+def test_a_body_that_is_not_what_it_says_or_too_large():
+    with pytest.raises(InvalidRequest, match="is not gzip"):
+        decoded(b"{}", b"gzip")
+    with pytest.raises(InvalidRequest, match="cut off"):
+        decoded(gzip.compress(b"abc")[:-1], b"gzip")
+    with pytest.raises(PayloadTooLarge, match="more than 100 bytes once decompressed"):
+        decoded(gzip.compress(bytes(101)), b"gzip")
+
+
+@pytest.mark.parametrize(
+    ("accept", "expected"),
+    [
+        (None, None),
+        (b"", None),
+        (b"identity", None),
+        (b"br, zstd", None),
+        (b"gzip", b"gzip"),
+        (b"deflate", b"deflate"),
+        (b"deflate, gzip", b"deflate"),
+        (b"br, GZIP;q=0.5", b"gzip"),
+        (b"gzip;q=0, deflate", b"deflate"),
+        (b"gzip; q = 0.000", None),
+        (b"gzip;q=0,deflate;q=0", None),
+        (b"gzip;q=", b"gzip"),
+        (b"gzip;q=x", b"gzip"),
+        (b"*", None),
+        (b"\xff, gzip", b"gzip"),
+    ],
+)
+def test_a_response_is_compressed_as_the_client_accepts(accept, expected):
+    body = b"x" * SMALLEST_BYTES
+    headers = {} if accept is None else {b"accept-encoding": accept}
+    response = asyncio.run(compressed(Response(200, body, [(b"a", b"b")]), headers))
+    found = dict(response.headers)
+    assert found[b"a"] == b"b"
+    assert found.get(b"content-encoding") == expected
+    assert found.get(b"vary") == (None if expected is None else b"accept-encoding")
+    unpack = {None: bytes, b"gzip": gzip.decompress, b"deflate": zlib.decompress}[expected]
+    assert unpack(response.body) == body
+
+
+def test_a_small_response_is_not_worth_it():
+    response = Response(200, b"x" * (SMALLEST_BYTES - 1))
+    assert asyncio.run(compressed(response, {b"accept-encoding": b"gzip"})).headers == []
+
+
+# headers ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_timeouts():
@@ -138,8 +246,11 @@ def test_request_ids():
     ("error", "status", "headers"),
     [
         (InvalidRequest("no"), 400, []),
+        (LoadFailed("no"), 400, []),
+        (Forbidden("no"), 403, []),
         (UnknownModel("no"), 404, []),
         (MethodNotAllowed("no", "GET, HEAD"), 405, [(b"allow", b"GET, HEAD")]),
+        (NotAcceptable("no"), 406, []),
         (PayloadTooLarge("no"), 413, []),
         (UnsupportedMediaType("no"), 415, []),
         (InvalidRows([FAULT]), 422, []),
@@ -164,18 +275,18 @@ def test_details_say_row_field_value_and_rule():
     assert body["details"] == [{"row": 3, "field": "d", "value": 99, "rule": "must be a finite number"}]
 
 
-@pytest.mark.parametrize("closing", [False, True])
-def test_an_answer_tells_its_length_and_whether_to_come_back_over_this_connection(closing):
+@pytest.mark.parametrize(("closing", "version", "expected"), [(False, "1.1", None), (True, "1.1", b"close"), (True, "2", None)])
+def test_an_answer_tells_its_length_and_whether_to_come_back_over_this_connection(closing, version, expected):
     sent = []
 
     async def send(message):
         sent.append(message)
 
-    asyncio.run(respond(send, json_response({"a": 1}, 201), closing=closing))
+    asyncio.run(respond({"http_version": version}, send, json_response({"a": 1}, 201), closing=closing))
     start, body = sent
     headers = dict(start["headers"])
     assert start["status"] == 201
     assert body["body"] == b'{"a":1}'
     assert headers[b"content-length"] == b"7"
     assert headers[b"content-type"] == b"application/json"
-    assert headers.get(b"connection") == (b"close" if closing else None)
+    assert headers.get(b"connection") == expected

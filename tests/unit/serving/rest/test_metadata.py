@@ -2,6 +2,7 @@ import pytest
 
 from ekiben import __version__
 from ekiben.errors import UnknownModel
+from ekiben.serving.description import EXTENSIONS
 from ekiben.serving.rest.metadata import check_route, owns
 
 
@@ -11,15 +12,18 @@ def test_what_is_owned():
 
 
 def test_routes():
-    for path in ("/v2", "/v2/", "/readyz", "/v1/models/a", "/v2/models/a/versions/1/ready", "/v2/models/a/"):
+    for path in ("/v2", "/v2/", "/readyz", "/v1/models/a", "/v2/models/a/versions/1/ready", "/v2/models/a/", "/v2/models/stats"):
         check_route(path)
-    for path in ("/v1", "/v2/model", "/v2/models/a/versions", "/v2/models/a/infer/x", "/v1/models/a:predict"):
+    for aspect in ("stats", "config", "ready"):
+        check_route(f"/v2/models/a/{aspect}")
+        check_route(f"/v2/models/a/versions/1/{aspect}")
+    for path in ("/v1", "/v2/model", "/v2/models/a/versions", "/v2/models/a/infer/x", "/v1/models/a:predict", "/v1/models/a/stats"):
         with pytest.raises(UnknownModel, match="no route"):
             check_route(path)
 
 
 def test_the_server(steady):
-    assert steady.get("/v2").json() == {"name": "ekiben", "version": __version__, "extensions": []}
+    assert steady.get("/v2").json() == {"name": "ekiben", "version": __version__, "extensions": list(EXTENSIONS)}
     assert steady.get("/v2/").json()["name"] == "ekiben"
     assert steady.get("/v2/health/live").json() == {"live": True}
     for path in ("/v2/health/ready", "/readyz"):
@@ -87,3 +91,24 @@ def test_without_models_nothing_is_ready(start):
     serving = start()
     assert "the models folder is empty" in serving.get("/readyz").json()["error"]
     assert serving.get("/v2/models/tiny").status_code == 404
+
+
+def test_statistics(serving, tiny_rows):
+    serving.predict("tiny", tiny_rows(3))
+    (found,) = serving.get("/v2/models/tiny/stats").json()["model_stats"]
+    assert (found["name"], found["version"], found["inference_count"]) == ("tiny", "1", 3)
+    assert serving.get("/v2/models/tiny/versions/1/stats").json()["model_stats"] == [found]
+    everything = serving.get("/v2/models/stats").json()["model_stats"]
+    assert [s["name"] for s in everything] == ["grid", "plane", "tiny"]
+    assert everything[2] == found
+    for path in ("/v2/models/ghost/stats", "/v2/models/tiny/versions/9/stats"):
+        assert serving.get(path).status_code == 404
+
+
+def test_configurations(steady):
+    for path in ("/v2/models/grid/config", "/v2/models/grid/versions/1/config"):
+        found = steady.get(path).json()
+        assert (found["name"], found["max_batch_size"]) == ("grid", 128)
+    for path in ("/v2/models/ghost/config", "/v2/models/grid/versions/9/config"):
+        assert steady.get(path).status_code == 404
+    assert steady.post("/v2/models/grid/config").status_code == 405

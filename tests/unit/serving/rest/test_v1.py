@@ -50,10 +50,20 @@ def test_the_native_endpoint_answers_the_list_alone(steady):
 
 
 @pytest.mark.parametrize(
-    "kw", [{"data": {"instances": "[]"}}, {"files": {"instances": b"[]"}}, {"content": b"x", "headers": {"content-type": "text/csv"}}]
+    "kw",
+    [
+        {"data": {"instances": "[[1, 2, 3]]"}},
+        {"files": {"instances": b"[[1, 2, 3]]"}},
+        {"content": b'{"instances": [[1, 2, 3]]}', "headers": {"content-type": "text/plain"}},
+    ],
 )
-def test_what_is_not_json_on_the_native_endpoint_is_bentomls(steady, kw):
-    assert steady.post("/plane", **kw).status_code == 418
+def test_the_native_endpoint_takes_forms_and_what_is_not_called_json(steady, kw):
+    answer = steady.post("/plane", **kw)
+
+    assert (answer.status_code, answer.json()) == (200, [{"prediction": 14.5}])
+
+
+def test_other_methods_on_the_native_endpoint_are_bentomls(steady):
     assert steady.get("/plane").status_code == 418
 
 
@@ -135,7 +145,7 @@ def test_nesting_is_refused_at_every_depth(steady, model):
     refusals = set()
     for depth in range(700, 1100):
         with pytest.raises((InvalidRequest, InvalidRows)) as refusal:
-            codec.decode(b'{"instances": [' + b"[" * depth + b"]" * depth + b"]}")
+            codec.decode(b'{"instances": [' + b"[" * depth + b"]" * depth + b"]}", {})
         refusals.add(refusal.type)
     assert refusals == {InvalidRequest, InvalidRows}
 
