@@ -1,13 +1,15 @@
-# make serve · make train · make test · make bench · make lint · make clean
+# make serve · make train · make test · make bench · make load · make soak · make lint · make image · make sbom · make clean
 # Everything happens in .venv and .ekiben beside this file; a second run does only what is missing.
 
 PYTHON ?= python3
 PORT ?= 3000
 VENV := .venv
 BIN := $(VENV)/bin
+TOOLS := .tools
+PEERS ?= bentoml,fastapi
 export BENTOML_DO_NOT_TRACK ?= 1
 
-.PHONY: serve train test bench lint clean help
+.PHONY: serve train test bench load soak lint image sbom tools clean help
 
 help:
 	@grep -E '^#' Makefile
@@ -24,14 +26,39 @@ train: $(VENV)/.installed
 	@$(BIN)/python -m training.digits --if-missing
 
 serve: train
-	@echo "Serving on http://localhost:$(PORT): Swagger UI at /, models at /v1/models, metrics at /metrics"
+	@echo "Serving on http://localhost:$(PORT): Swagger UI at /, models at /v1/models, metrics at /metrics; gRPC and REST on port $(or $(EKIBEN_DATA_PORT),3001)"
 	@exec $(BIN)/bentoml serve service:svc --port $(PORT)
 
 test: $(VENV)/.installed
 	@$(BIN)/python -m pytest --cov --cov-report=term:skip-covered $(PYTEST_ARGS)
 
 bench: $(VENV)/.installed
-	@$(BIN)/python -m load_tests.bench $(BENCH_ARGS)
+	@$(BIN)/python -m load_tests.bench --peers ekiben,$(PEERS),echo,onnx-ceiling,grpc-echo,raw $(BENCH_ARGS)
+
+# HOST=http://host:port (and GRPC=host:port) loads a running server; without it, one is started and stopped here.
+# A HOST that the shell happens to export is a machine's name and no address.
+LOAD_HOST = $(if $(or $(findstring ://,$(HOST)),$(findstring command,$(origin HOST))),--host $(HOST))
+LOAD = $(BIN)/python -m load_tests.run $(LOAD_HOST) $(if $(GRPC),--grpc-address $(GRPC))
+
+load: train
+	@$(LOAD) --shape ramp --seconds 30 $(LOAD_ARGS)
+
+soak: train
+	@$(LOAD) --shape soak $(LOAD_ARGS)
+
+# BASE_IMAGE, IMAGE, BUILDER and VERSIONS choose what docs/50-container.md says.
+image: train
+	@BENTOML=$(BIN)/bentoml deploy/image/build.sh
+
+sbom: tools
+	@TOOLS=$(TOOLS) deploy/image/sbom.sh $(or $(IMAGE),ekiben):latest sbom.json
+
+tools: $(TOOLS)/.installed
+
+$(TOOLS)/.installed: deploy/tools.txt
+	@test -x $(TOOLS)/bin/python || $(PYTHON) -m venv $(TOOLS)
+	@$(TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check -r deploy/tools.txt
+	@touch $@
 
 lint: $(VENV)/.installed
 	@$(BIN)/ruff check .
@@ -40,5 +67,5 @@ lint: $(VENV)/.installed
 	@$(BIN)/lint-imports
 
 clean:
-	rm -rf $(VENV) .ekiben *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage* bench-results build dist
+	rm -rf $(VENV) $(TOOLS) .ekiben sbom.json *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage* bench-results build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

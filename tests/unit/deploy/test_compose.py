@@ -1,0 +1,70 @@
+"""compose.yaml and prometheus.yml, validated by the programs that read them. A warning is a failure."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ekiben.settings import load_settings
+
+DEPLOY = Path(__file__).parents[3] / "deploy"
+
+
+def config(tool, file, env=None):
+    # NOTE: this build of Docker Compose exits 0 whatever it finds; what it says on stderr is what counts.
+    return subprocess.run(
+        [tool("docker-compose"), "-f", file, "--profile", "postgresql", "config"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={"PATH": "/usr/bin:/bin", "HOME": "/nowhere", **(env or {})},
+    )
+
+
+def test_compose_accepts_it_without_a_warning(tool):
+    done = config(tool, DEPLOY / "compose.yaml")
+    assert done.returncode == 0
+    assert not done.stderr, done.stderr
+    services = yaml.safe_load(done.stdout)["services"]
+    assert set(services) == {"ekiben", "prometheus", "postgresql"}
+    server = services["ekiben"]
+    assert server["read_only"]
+    assert server["cap_drop"] == ["ALL"]
+    assert [volume["target"] for volume in server["volumes"]] == ["/var/lib/ekiben"]
+    assert {port["target"] for port in server["ports"]} == {3000, 3001}
+    # Prometheus has no password: it is reached from this machine only.
+    assert [port["host_ip"] for port in services["prometheus"]["ports"]] == ["127.0.0.1"]
+
+
+def test_a_misspelt_field_would_be_a_failure(tool, tmp_path):
+    wrong = tmp_path / "compose.yaml"
+    wrong.write_text((DEPLOY / "compose.yaml").read_text().replace("read_only:", "readonly:"))
+    assert "readonly" in config(tool, wrong).stderr
+
+
+def test_the_database_is_what_the_environment_says(tool):
+    url = "postgresql://ekiben:secret@postgresql:5432/ekiben"
+    for given, expected in (({}, "sqlite"), ({"EKIBEN_DATABASE_URL": url}, "postgresql://")):
+        found = yaml.safe_load(config(tool, DEPLOY / "compose.yaml", given).stdout)["services"]["ekiben"]["environment"]
+        assert load_settings(found).database_url.startswith(expected)
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="needs promtool, of Debian's package prometheus")
+def test_prometheus_accepts_its_configuration():
+    done = subprocess.run(
+        ["promtool", "check", "config", DEPLOY / "prometheus" / "prometheus.yml"], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "WARN" not in (done.stdout + done.stderr).upper()
+
+
+def test_prometheus_asks_where_the_server_is():
+    jobs = {job["job_name"]: job for job in yaml.safe_load((DEPLOY / "prometheus/prometheus.yml").read_text())["scrape_configs"]}
+    (target,) = jobs["ekiben"]["static_configs"][0]["targets"]
+    name, port = target.split(":")
+    service = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"][name]
+    assert any(text.split(":")[1].split(" ")[0] == port for text in service["ports"])
+    assert jobs["ekiben"]["metrics_path"] == "/metrics"
