@@ -18,16 +18,17 @@ import msgspec
 from rich.console import Console
 
 from load_tests.bench import ekiben_store, machine, promises
-from load_tests.bench.contestants import PEERS, PROJECT, Workplace, contestants, ekiben_environ
-from load_tests.bench.fastapi_venv import InstallFailed, cache_folder, ensure_environment
+from load_tests.bench.contestants import DEFAULT_PEERS, PEERS, PROJECT, Contestant, Workplace, contestants, ekiben_environ
+from load_tests.bench.environments import ENVIRONMENTS, InstallFailed, cache_folder, ensure_environment
 from load_tests.bench.models import BenchModel, make_models
+from load_tests.bench.programs import LoadGeneratorMissing, ensure_program
+from load_tests.bench.protocols import GRPC, PROTOCOLS
 from load_tests.bench.race import Course, Race
 from load_tests.bench.report import tables
 from load_tests.bench.results import Failure, Results
 from load_tests.bench.servers import server_environ
-from load_tests.bench.wrk import WrkFailed, ensure_wrk
 
-MODELS: Final = ("tabular", "mlp")
+MODELS: Final = ("tabular", "mlp", "wide")
 _FILE_WIDTH: Final = 160
 _STORE_S: Final = 180
 _OPEN_FILES: Final = 8192
@@ -54,17 +55,30 @@ def _numbers(_context: click.Context, _parameter: click.Parameter, text: str) ->
 @click.command(help="Measures Ekiben, its peers and the ceilings side by side, and holds the figures against what is promised.")
 @click.option("--duration", default=5.0, show_default=True, type=click.FloatRange(min=1), help="Seconds of each load.")
 @click.option("--rounds", default=1, show_default=True, type=click.IntRange(min=1), help="How often all is measured; medians are shown.")
-@click.option("--peers", default=",".join(PEERS), show_default=True, callback=_names(PEERS), help="Who takes part.")
+@click.option(
+    "--peers",
+    default=",".join(DEFAULT_PEERS),
+    show_default=True,
+    callback=_names(PEERS),
+    help=f"Who takes part: any of {', '.join(PEERS)}. A peer's environment is built the first time.",
+)
+@click.option(
+    "--protocols", default=",".join(PROTOCOLS), show_default=True, callback=_names(PROTOCOLS), help="How each is asked, if it speaks it."
+)
 @click.option("--models", default=",".join(MODELS), show_default=True, callback=_names(MODELS), help="Which models.")
 @click.option("--workers", default="1,2", show_default=True, callback=_numbers, help="Numbers of workers.")
 @click.option("--connections", default="1,32,64", show_default=True, callback=_numbers, help="Connections for the tabular model.")
 @click.option("--mlp-connections", default="32,64,128", show_default=True, callback=_numbers, help="Connections for the MLP.")
+@click.option("--wide-connections", default="32", show_default=True, callback=_numbers, help="Connections for rows of 784 floats.")
 @click.option("--skip-overload", is_flag=True, help="Leave out the open-loop loads of 4 times the capacity.")
-@click.option("--quick", is_flag=True, help="A look in about two minutes: loads of 1 s, 1 worker, few connections. No basis for claims.")
+@click.option("--quick", is_flag=True, help="A look in about three minutes: loads of 1 s, 1 worker, few connections. No basis for claims.")
+@click.option(
+    "--cache", default=cache_folder, show_default="~/.cache/ekiben-bench", type=click.Path(path_type=Path), help="For peers' environments."
+)
 @click.option(
     "--output", default="bench-results", show_default=True, type=click.Path(file_okay=False, path_type=Path), help="For the JSON."
 )
-def main(output: Path, **options: Any) -> None:
+def main(output: Path, cache: Path, **options: Any) -> None:
     """The command."""
     console = Console()
     if not console.is_terminal:
@@ -75,12 +89,14 @@ def main(output: Path, **options: Any) -> None:
         options |= {"duration": 1.0, "workers": (1,), "connections": (1, 32), "mlp_connections": (64,)}
     course = _course(options)
     try:
-        wrk = ensure_wrk()
-    except WrkFailed as e:
+        wrk = ensure_program("wrk")
+        h2load = ensure_program("h2load") if GRPC in course.protocols else ""
+    except LoadGeneratorMissing as e:
         raise click.ClickException(str(e)) from e
     results = Results(started=datetime.now(UTC).isoformat(timespec="seconds"), machine=machine.describe(), options=options)
     with tempfile.TemporaryDirectory(prefix="ekiben-bench-") as folder:
-        _race(course, results, Path(folder), wrk, console)
+        work = _prepare(course, results, folder=Path(folder), cache=cache, console=console)
+        _race(course, results, work, (wrk, h2load), console)
     judged = promises.judge(results)
     for table in tables(results, judged):
         console.print(table, "")
@@ -93,41 +109,54 @@ def main(output: Path, **options: Any) -> None:
 
 
 def _course(options: dict[str, Any]) -> Course:
-    connections = {"tabular": options["connections"], "mlp": options["mlp_connections"]}
+    connections = {"tabular": options["connections"], "mlp": options["mlp_connections"], "wide": options["wide_connections"]}
     return Course(
         models={name: connections[name] for name in options["models"]},
         workers=options["workers"],
         peers=options["peers"],
+        protocols=options["protocols"],
         seconds=options["duration"],
         rounds=options["rounds"],
         with_overload=not options["skip_overload"],
     )
 
 
-def _race(course: Course, results: Results, folder: Path, wrk: str, console: Console) -> None:
+class _Work(msgspec.Struct, frozen=True):
+    """What is there when the race begins."""
+
+    field: dict[str, Contestant]
+    models: dict[str, BenchModel]
+    place: Workplace
+
+
+def _prepare(course: Course, results: Results, *, folder: Path, cache: Path, console: Console) -> _Work:
     field = {name: contestant for name, contestant in contestants().items() if name in course.peers}
     wanted = [*course.models, *(["heavy"] if course.with_overload else [])]
     with console.status("making the models"):
         models = make_models(folder / "onnx", wanted)
-        fastapi_python = _fastapi(field, results) if "fastapi" in field else None
         if "ekiben" in field:
             _fill_store(models, folder, field, results)
-    place = Workplace(
-        folder=folder, fastapi_python=fastapi_python, ekiben_models={name: ekiben_store.models_folder(folder, name) for name in models}
-    )
-    Race(course, field=field, models=models, place=place, wrk=wrk, say=console.print).run(results)
+    pythons = {}
+    for name in [name for name, contestant in field.items() if contestant.environment]:
+        with console.status(f"building the environment of {name}, the first time only"):
+            try:
+                pythons[field[name].environment] = ensure_environment(
+                    ENVIRONMENTS[field[name].environment], cache, PROJECT / "constraints.txt"
+                )
+            except InstallFailed as e:
+                del field[name]
+                results.failures.append(Failure(peer=name, model="", workers=0, round=0, problem=str(e)))
+    ekiben_models = {name: ekiben_store.models_folder(folder, name) for name in models}
+    return _Work(field, models, Workplace(folder=folder, pythons=pythons, ekiben_models=ekiben_models))
 
 
-def _fastapi(field: dict[str, Any], results: Results) -> Path | None:
-    try:
-        return ensure_environment(cache_folder(), PROJECT / "constraints.txt")
-    except InstallFailed as e:
-        del field["fastapi"]
-        results.failures.append(Failure(peer="fastapi", model="", workers=0, round=0, problem=str(e)))
-        return None
+def _race(course: Course, results: Results, work: _Work, programs: tuple[str, str], console: Console) -> None:
+    wrk, h2load = programs
+    race = Race(course, field=work.field, models=work.models, place=work.place, wrk=wrk, h2load=h2load, say=console.print)
+    race.run(results)
 
 
-def _fill_store(models: dict[str, BenchModel], folder: Path, field: dict[str, Any], results: Results) -> None:
+def _fill_store(models: dict[str, BenchModel], folder: Path, field: dict[str, Contestant], results: Results) -> None:
     command = [sys.executable, "-m", "load_tests.bench.ekiben_store", str(folder)]
     environ = server_environ(ekiben_environ(folder))
     listed = msgspec.json.encode(list(models.values()))

@@ -1,4 +1,4 @@
-"""Who takes part: how each server is started, what it is sent, and where its answer is."""
+"""Who takes part: how each server is started, and in which protocols it is asked."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ from typing import Any, Final
 import msgspec
 
 from load_tests.bench.models import BenchModel
+from load_tests.bench.protocols import Protocol, echoed_grpc, grpc, on_data_port, own_json, v2_binary, v2_json
 
 PEERS_FOLDER: Final = Path(__file__).resolve().parent / "peers"
 PROJECT: Final = PEERS_FOLDER.parents[2]
-PEERS: Final = ("ekiben", "bentoml", "fastapi", "echo", "onnx-ceiling", "raw")
-_TOLERANCE: Final = 2e-3
+PEERS: Final = (
+    "ekiben", "bentoml", "fastapi", "litserve", "mlserver", "kserve", "triton", "echo", "onnx-ceiling", "grpc-echo", "raw",
+)  # fmt: skip
+DEFAULT_PEERS: Final = ("ekiben", "bentoml", "fastapi", "echo", "onnx-ceiling", "grpc-echo", "raw")
 
 
 class Workplace(msgspec.Struct, frozen=True, kw_only=True):
@@ -22,13 +25,31 @@ class Workplace(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         folder: The run's temporary folder.
-        fastapi_python: The interpreter of the environment that has FastAPI; None where it was not needed.
+        pythons: Environment → its interpreter, for those that were needed.
         ekiben_models: Model → the models folder of the Ekiben that serves it.
     """
 
     folder: Path
-    fastapi_python: Path | None
+    pythons: dict[str, Path]
     ekiben_models: dict[str, Path]
+
+
+class Start(msgspec.Struct, frozen=True, kw_only=True):
+    """A server about to be started.
+
+    Attributes:
+        place: Where it finds what it needs.
+        model: What it serves.
+        workers: How many of its workers serve it.
+        port: For its own HTTP.
+        second_port: For gRPC, or Ekiben's data port.
+    """
+
+    place: Workplace
+    model: BenchModel
+    workers: int
+    port: int
+    second_port: int
 
 
 class Contestant(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,87 +57,100 @@ class Contestant(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         name: As in `PEERS`.
-        command: What to run, by model, number of workers and port.
-        environ: What its environment has on top, by workplace, model and number of workers.
-        path: Where it takes predictions, by model.
-        wrap: A row → the body that asks for it.
-        unwrap: A decoded answer → the values for its row.
-        runs_model: False for the echo.
-        wrap_rows: Several rows → the body that asks for them together; None where a request holds one row.
+        command: What to run.
+        environ: What its environment has on top.
+        protocols: How it is asked; the first one also where it is overloaded.
+        environment: The environment it needs; empty for the project's own.
+        runs_model: False for the echoes.
     """
 
     name: str
-    command: Callable[[Workplace, int, int], list[str]]
-    environ: Callable[[Workplace, BenchModel, int], dict[str, str]]
-    path: Callable[[BenchModel], str]
-    wrap: Callable[[list[float]], Any]
-    unwrap: Callable[[Any], list[float]]
+    command: Callable[[Start], list[str]]
+    environ: Callable[[Start], dict[str, str]]
+    protocols: tuple[Protocol, ...]
+    environment: str = ""
     runs_model: bool = True
-    wrap_rows: Callable[[list[list[float]]], Any] | None = None
 
-    def body(self, row: list[float]) -> bytes:
-        """The request body for a row."""
-        return msgspec.json.encode(self.wrap(row))
-
-    def bodies(self, model: BenchModel) -> list[bytes]:
-        """A request body for each row of the model."""
-        return [self.body(row) for row in model.rows]
-
-    def bodies_of_rows(self, model: BenchModel, rows_each: int) -> list[bytes]:
-        """Request bodies of several rows each, all rows of the model in turn; none where a request holds one row."""
-        if self.wrap_rows is None:
-            return []
-        rows = model.rows
-        starts = range(0, len(rows) - rows_each + 1, rows_each)
-        return [msgspec.json.encode(self.wrap_rows(rows[start : start + rows_each])) for start in starts]
-
-    def is_right(self, answer: bytes, model: BenchModel, row: int) -> bool:
-        """Whether an answer is the one for this row."""
-        expected = model.answers[row] if self.runs_model else model.rows[row][: model.classes]
-        try:
-            found = self.unwrap(msgspec.json.decode(answer))
-            return len(found) == len(expected) and all(abs(a - b) < _TOLERANCE for a, b in zip(found, expected, strict=True))
-        except (msgspec.DecodeError, LookupError, TypeError, ValueError):
-            return False
+    def expected(self, model: BenchModel, row: int) -> list[float]:
+        """What must come for a row."""
+        return model.answers[row] if self.runs_model else model.rows[row][: model.classes]
 
 
 def contestants() -> dict[str, Contestant]:
     """All servers, by name."""
     all_of_them = (
-        Contestant(
-            name="ekiben",
-            command=lambda _place, _workers, port: _bentoml("ekiben_service:svc", port),
-            environ=_ekiben_environ,
-            path=lambda model: f"/v1/models/{model.name}:predict",
-            wrap=lambda row: {"instances": [row]},
-            unwrap=_ekiben_values,
-            wrap_rows=lambda rows: {"instances": rows},
-        ),
+        _ekiben(),
         Contestant(
             name="bentoml",
-            command=lambda _place, _workers, port: _bentoml("bentoml_service:Bench", port),
-            environ=lambda place, model, workers: _bentoml_home(place) | _plain_environ(model, workers),
-            path=lambda _model: "/predict",
-            wrap=lambda row: {"x": [row]},
-            unwrap=lambda answer: answer[0],
+            command=lambda start: _bentoml("bentoml_service:Bench", start.port),
+            environ=lambda start: _bentoml_home(start.place) | _plain_environ(start),
+            protocols=(own_json(lambda _model: "/predict", lambda rows: {"x": rows}, lambda answer: answer[0]),),
         ),
-        _plain("fastapi", "fastapi_app:build_app", lambda place: str(place.fastapi_python)),
-        _plain("echo", "ceiling_app:build_echo", lambda _place: sys.executable, runs_model=False),
-        _plain("onnx-ceiling", "ceiling_app:build_onnx", lambda _place: sys.executable),
+        _plain("fastapi", "fastapi_app:build_app", environment="fastapi"),
+        Contestant(
+            name="litserve",
+            command=lambda start: [_python(start, "litserve"), str(PEERS_FOLDER / "litserve_server.py")],
+            environ=_plain_environ,
+            protocols=(_flat_json(),),
+            environment="litserve",
+        ),
+        *(
+            _open_inference(name, environment)
+            for name, environment in (("mlserver", "mlserver"), ("kserve", "kserve"), ("triton", "triton"))
+        ),
+        _plain("echo", "ceiling_app:build_echo", runs_model=False),
+        _plain("onnx-ceiling", "ceiling_app:build_onnx"),
+        Contestant(
+            name="grpc-echo",
+            command=lambda _start: [sys.executable, str(PEERS_FOLDER / "grpc_echo.py")],
+            environ=_plain_environ,
+            protocols=(echoed_grpc(),),
+            runs_model=False,
+        ),
     )
     return {contestant.name: contestant for contestant in all_of_them}
 
 
-def _plain(name: str, app: str, python: Callable[[Workplace], str], *, runs_model: bool = True) -> Contestant:
+def _ekiben() -> Contestant:
+    own = own_json(lambda model: f"/v1/models/{model.name}:predict", lambda rows: {"instances": rows}, _first_prediction, takes_rows=True)
+    json, binary = v2_json(_ekiben_output), v2_binary(_ekiben_output)
+    return Contestant(
+        name="ekiben",
+        command=lambda start: _bentoml("ekiben_service:svc", start.port),
+        environ=_ekiben_environ,
+        protocols=(own, json, binary, grpc(_ekiben_output), *(on_data_port(protocol) for protocol in (own, json, binary))),
+    )
+
+
+def _plain(name: str, app: str, *, environment: str = "", runs_model: bool = True) -> Contestant:
     return Contestant(
         name=name,
-        command=lambda place, workers, port: _uvicorn(python(place), app, workers, port),
-        environ=lambda _place, model, workers: _plain_environ(model, workers),
-        path=lambda _model: "/predict",
-        wrap=lambda row: {"features": row},
-        unwrap=lambda answer: answer["y"],
+        command=lambda start: _uvicorn(_python(start, environment), app, start.workers, start.port),
+        environ=_plain_environ,
+        protocols=(_flat_json(),),
+        environment=environment,
         runs_model=runs_model,
     )
+
+
+def _flat_json() -> Protocol:
+    return own_json(lambda _model: "/predict", lambda rows: {"features": rows[0]}, lambda answer: answer["y"])
+
+
+def _open_inference(name: str, environment: str) -> Contestant:
+    protocols = (v2_json(lambda _model: "y"), grpc(lambda _model: "y"))
+    return Contestant(
+        name=name,
+        command=lambda start: [_python(start, environment), str(PEERS_FOLDER / f"{name}_server.py")],
+        # Without it KServe logs every request; the others do not know it.
+        environ=lambda start: _plain_environ(start) | {"KSERVE_LOGLEVEL": "WARNING"},
+        protocols=protocols,
+        environment=environment,
+    )
+
+
+def _python(start: Start, environment: str) -> str:
+    return str(start.place.pythons[environment]) if environment else sys.executable
 
 
 def _bentoml(service: str, port: int) -> list[str]:
@@ -128,12 +162,16 @@ def _uvicorn(python: str, app: str, workers: int, port: int) -> list[str]:
     return [python, "-m", "uvicorn", *where, "--loop", "uvloop", "--http", "httptools", "--no-access-log", "--log-level", "warning"]
 
 
-def _plain_environ(model: BenchModel, workers: int) -> dict[str, str]:
+def _plain_environ(start: Start) -> dict[str, str]:
     return {
-        "BENCH_MODEL": model.file,
-        "BENCH_FEATURES": str(model.features),
-        "BENCH_CLASSES": str(model.classes),
-        "BENCH_WORKERS": str(workers),
+        "BENCH_MODEL": start.model.file,
+        "BENCH_NAME": start.model.name,
+        "BENCH_FEATURES": str(start.model.features),
+        "BENCH_CLASSES": str(start.model.classes),
+        "BENCH_WORKERS": str(start.workers),
+        "BENCH_PORT": str(start.port),
+        "BENCH_GRPC_PORT": str(start.second_port),
+        "BENCH_FOLDER": str(start.place.folder),
     }
 
 
@@ -141,8 +179,13 @@ def _bentoml_home(place: Workplace) -> dict[str, str]:
     return {"BENTOML_HOME": str(place.folder / "bentoml"), "BENTOML_DO_NOT_TRACK": "True"}
 
 
-def _ekiben_environ(place: Workplace, model: BenchModel, workers: int) -> dict[str, str]:
-    return ekiben_environ(place.folder) | {"EKIBEN_WORKERS": str(workers), "BENCH_MODELS": str(place.ekiben_models[model.name])}
+def _ekiben_environ(start: Start) -> dict[str, str]:
+    return ekiben_environ(start.place.folder) | {
+        "EKIBEN_WORKERS": str(start.workers),
+        "EKIBEN_DATA_PORT": str(start.second_port),
+        "EKIBEN_DATA_HOST": "127.0.0.1",
+        "BENCH_MODELS": str(start.place.ekiben_models[start.model.name]),
+    }
 
 
 def ekiben_environ(folder: Path) -> dict[str, str]:
@@ -155,9 +198,13 @@ def ekiben_environ(folder: Path) -> dict[str, str]:
     }
 
 
-def _ekiben_values(answer: Any) -> list[float]:
+def _ekiben_output(model: BenchModel) -> str:
+    return "probabilities" if model.task == "binary_classification" else "y"
+
+
+def _first_prediction(answer: Any) -> list[float]:
     """The values of a classifier's answer are its probabilities, in the labels' order; those of a tensor model its output."""
-    (prediction,) = answer["predictions"]
+    prediction = answer["predictions"][0]
     if "probabilities" in prediction:
         return list(prediction["probabilities"].values())
     return list(prediction["y"])

@@ -62,6 +62,17 @@ def perceptron(seed: int = 7) -> onnx.ModelProto:
     return _model("mlp", nodes, weights, features=_MLP_WIDTHS[0], classes=_MLP_WIDTHS[-1])
 
 
+def projection(seed: int = 13) -> onnx.ModelProto:
+    """One matrix 784 → 10: as wide as the perceptron, and it costs microseconds, so that what remains is how a row is written and read."""
+    rng = np.random.default_rng(seed)
+    features, classes = _MLP_WIDTHS[0], _MLP_WIDTHS[-1]
+    weights = [
+        numpy_helper.from_array((rng.standard_normal((features, classes)) / np.sqrt(features)).astype(np.float32), "w"),
+        numpy_helper.from_array(np.zeros(classes, np.float32), "b"),
+    ]
+    return _model("wide", [helper.make_node("Gemm", ["x", "w", "b"], ["y"])], weights, features=features, classes=classes)
+
+
 def matmul_chain(layers: int, seed: int = 11) -> onnx.ModelProto:
     """A graph that makes a 64 by 256 matrix of each row of 30 floats and multiplies it ``layers`` times with a square one.
 

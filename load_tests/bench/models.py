@@ -21,7 +21,7 @@ class BenchModel(msgspec.Struct, frozen=True, kw_only=True):
     """One model.
 
     Attributes:
-        name: ``tabular``, ``mlp`` or ``heavy``.
+        name: ``tabular``, ``mlp``, ``wide`` or ``heavy``.
         file: Path of the ONNX file; text, because the model travels between processes as JSON.
         task: Its task in Ekiben's words.
         rows: The rows that clients send, in turn.
@@ -52,12 +52,17 @@ def make_models(folder: Path, names: list[str]) -> dict[str, BenchModel]:
 
     Args:
         folder: Where the ONNX files go.
-        names: Any of ``tabular``, ``mlp`` and ``heavy``.
+        names: Any of ``tabular``, ``mlp``, ``wide`` and ``heavy``.
 
     Returns:
         Name → model.
     """
-    makers: dict[str, Callable[[], tuple[onnx.ModelProto, Floats, str, int]]] = {"tabular": _tabular, "mlp": _mlp, "heavy": _heavy}
+    makers: dict[str, Callable[[], tuple[onnx.ModelProto, Floats, str, int]]] = {
+        "tabular": _tabular,
+        "mlp": _mlp,
+        "wide": _wide,
+        "heavy": _heavy,
+    }
     folder.mkdir(parents=True, exist_ok=True)
     made = {}
     for name in names:
@@ -81,6 +86,10 @@ def _tabular() -> tuple[onnx.ModelProto, Floats, str, int]:
 
 def _mlp() -> tuple[onnx.ModelProto, Floats, str, int]:
     return graphs.perceptron(), np.random.default_rng(5).random((ROWS_SENT, 784), np.float32), "tensor", 4
+
+
+def _wide() -> tuple[onnx.ModelProto, Floats, str, int]:
+    return graphs.projection(), np.random.default_rng(5).random((ROWS_SENT, 784), np.float32), "tensor", 4
 
 
 def _heavy() -> tuple[onnx.ModelProto, Floats, str, int]:

@@ -1,5 +1,5 @@
 -- Posts the bodies of a file in turn and prints one line that machines read: "RESULT name=value …".
--- Arguments: the file (one body a line), then headers as Name:value.
+-- Arguments: the file (each body behind its length in decimal and a line feed), then headers as Name:value.
 
 local threads = {}
 local requests = {}
@@ -17,9 +17,14 @@ function init(arguments)
     local name, value = arguments[i]:match("^([^:]+):%s*(.*)$")
     headers[name] = value
   end
-  for body in io.lines(arguments[1]) do
-    requests[#requests + 1] = wrk.format("POST", nil, headers, body)
+  local file = assert(io.open(arguments[1], "rb"))
+  local length = file:read("*n")
+  while length do
+    file:read(1)
+    requests[#requests + 1] = wrk.format("POST", nil, headers, file:read(length))
+    length = file:read("*n")
   end
+  file:close()
 end
 
 function request()

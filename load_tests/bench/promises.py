@@ -7,20 +7,49 @@ from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import Final, TypeVar
 
+import msgspec
+
 from load_tests.bench.figures import median
 from load_tests.bench.overload import DEADLINE_MS
+from load_tests.bench.protocols import DATA, GRPC, REST, V2_BINARY, V2_JSON
 from load_tests.bench.results import LoadRecord, OverloadRecord, Promise, Results
 
 OURS: Final = "ekiben"
 OVERLOAD_TIMES: Final = 4.0
 _THROUGHPUT: Final = (("bentoml", "BentoML's own batchable API", 10.0), ("fastapi", "FastAPI + ONNX Runtime", 2.0))
 _CEILING: Final = "onnx-ceiling"
+Case = tuple[int, int]
+"""Workers and connections."""
+Asked = tuple[str, str]
+"""A server, and the protocol in which it is asked."""
 T = TypeVar("T")
+
+
+class _Against(msgspec.Struct, frozen=True):
+    """A promise of so many times another's requests a second."""
+
+    promise: str
+    model: str
+    ours: Asked
+    theirs: Asked
+    target: float
+
+
+_BY_PROTOCOL: Final = (
+    _Against("gRPC, tabular, over a bare grpc.aio echo of the same tensor", "tabular", (OURS, GRPC), ("grpc-echo", GRPC), 2.0),
+    _Against("gRPC, tabular, over KServe's", "tabular", (OURS, GRPC), ("kserve", GRPC), 4.0),
+    _Against("gRPC, tabular, over MLServer's", "tabular", (OURS, GRPC), ("mlserver", GRPC), 4.0),
+    _Against("gRPC, tabular, over Triton's", "tabular", (OURS, GRPC), ("triton", GRPC), 1.0),
+    _Against("V2 JSON on the data port, tabular, over Triton's", "tabular", (OURS, DATA + V2_JSON), ("triton", V2_JSON), 1.0),
+    _Against("V1 on the data port, tabular, over Triton's V2 JSON", "tabular", (OURS, DATA + REST), ("triton", V2_JSON), 1.0),
+    _Against("V2 binary over V2 JSON, 784 floats", "wide", (OURS, V2_BINARY), (OURS, V2_JSON), 2.0),
+    _Against("V2 binary over V2 JSON on the data port, 784 floats", "wide", (OURS, DATA + V2_BINARY), (OURS, DATA + V2_JSON), 2.0),
+)
 
 
 def judge(results: Results) -> list[Promise]:
     """Holds a run against everything that is promised."""
-    cases = sorted({(r.workers, r.connections) for r in results.loads if r.model == "tabular"})
+    cases = sorted({(r.workers, r.connections) for r in results.loads if r.model == "tabular" and r.protocol == REST})
     # One connection has nothing to batch: there, latency is what counts.
     loaded = [case for case in cases if case[1] > 1]
     alone = [workers for workers, connections in cases if connections == 1]
@@ -29,13 +58,14 @@ def judge(results: Results) -> list[Promise]:
     return [
         *chain.from_iterable(_throughput(results, case) for case in _or_none(loaded)),
         *(_latency(results, workers) for workers in _or_none(alone)),
+        *chain.from_iterable(_by_protocol(results.loads, promised) for promised in _BY_PROTOCOL),
         _no_refusals(results),
         *(_compute_bound(results, rows_each) for rows_each in sorted({r.rows_each for r in results.loads if r.model == "mlp"} or {1})),
         *chain.from_iterable(_overload(results, workers) for workers in _or_none(overloaded)),
     ]
 
 
-def _throughput(results: Results, case: tuple[int, int] | None) -> list[Promise]:
+def _throughput(results: Results, case: Case | None) -> list[Promise]:
     where = "" if case is None else f"{_counted(case[0], 'worker')}, {_counted(case[1], 'connection')}"
 
     def against(peer: str) -> float | None:
@@ -52,23 +82,47 @@ def _throughput(results: Results, case: tuple[int, int] | None) -> list[Promise]
     return promises
 
 
-def _ratio(loads: list[LoadRecord], peer: str, case: tuple[int, int]) -> float | None:
-    """The median over the rounds of our rps over the peer's in the same round; quiet rounds only, where there are any."""
-    ours, theirs = (_by_round(loads, name, case) for name in (OURS, peer))
+def _by_protocol(loads: list[LoadRecord], promised: _Against) -> list[Promise]:
+    """One promise for each number of workers and connections above one at which both were measured."""
+    pair = (promised.ours, promised.theirs)
+    ours, theirs = ({(r.workers, r.connections) for r in loads if (r.peer, r.protocol) == a and r.model == promised.model} for a in pair)
+    return [
+        Promise(
+            promise=promised.promise,
+            where="" if case is None else f"{_counted(case[0], 'worker')}, {_counted(case[1], 'connection')}",
+            found=None if case is None else _ratio_of(loads, promised.model, pair, case),
+            target=promised.target,
+            unit="x",
+        )
+        for case in _or_none(sorted(case for case in ours & theirs if case[1] > 1))
+    ]
+
+
+def _ratio(loads: list[LoadRecord], peer: str, case: Case) -> float | None:
+    return _ratio_of(loads, "tabular", ((OURS, REST), (peer, REST)), case)
+
+
+def _ratio_of(loads: list[LoadRecord], model: str, pair: tuple[Asked, Asked], case: Case) -> float | None:
+    """The median over the rounds of one's rps over the other's in the same round; quiet rounds only, where there are any."""
+    ours, theirs = (_by_round(loads, asked, case, model) for asked in pair)
     pairs = [(ours[n], theirs[n]) for n in ours if n in theirs and theirs[n].load.rps]
     quiet = [(a, b) for a, b in pairs if a.is_quiet and b.is_quiet]
     return _median(a.load.rps / b.load.rps for a, b in quiet or pairs)
 
 
-def _by_round(loads: list[LoadRecord], peer: str, case: tuple[int, int]) -> dict[int, LoadRecord]:
-    return {r.round: r for r in loads if r.model == "tabular" and r.peer == peer and (r.workers, r.connections) == case}
+def _by_round(loads: list[LoadRecord], asked: Asked, case: Case, model: str = "tabular") -> dict[int, LoadRecord]:
+    return {
+        r.round: r
+        for r in loads
+        if r.model == model and (r.peer, r.protocol) == asked and (r.workers, r.connections) == case and r.rows_each == 1
+    }
 
 
 def _latency(results: Results, workers: int | None) -> Promise:
     found = None
     if workers is not None:
         runs = {r.round: r.speed.run_p50_ms for r in results.raw if r.model == "tabular"}
-        loads = [r for r in _by_round(results.loads, OURS, (workers, 1)).values() if r.round in runs and r.load.answered]
+        loads = [r for r in _by_round(results.loads, (OURS, REST), (workers, 1)).values() if r.round in runs and r.load.answered]
         quiet = [r for r in loads if r.is_quiet]
         found = _median(r.load.p50_ms - runs[r.round] for r in quiet or loads)
     where = "1 connection" if workers is None else f"{_counted(workers, 'worker')}, 1 connection"
@@ -90,7 +144,7 @@ def _compute_bound(results: Results, rows_each: int) -> Promise:
     raw = {r.round: r.speed.best_rows_per_s for r in results.raw if r.model == "mlp"}
     best: dict[int, float] = {}
     for r in results.loads:
-        if r.peer == OURS and r.model == "mlp" and r.workers == 1 and r.rows_each == rows_each:
+        if r.peer == OURS and r.model == "mlp" and r.protocol == REST and r.workers == 1 and r.rows_each == rows_each:
             best[r.round] = max(best.get(r.round, 0.0), r.load.rps * rows_each)
     found = _percent(_median(best[n] / raw[n] for n in best if n in raw))
     where = f"1 worker, {_counted(rows_each, 'row')} a request, its best number of connections"

@@ -9,15 +9,16 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import urllib.error
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from load_tests.bench.contestants import PEERS_FOLDER, PROJECT, Contestant, Workplace
+from load_tests.bench.asking import NoGoodAnswer
+from load_tests.bench.contestants import PEERS_FOLDER, PROJECT, Contestant, Start, Workplace
+from load_tests.bench.h2load import run_h2load
+from load_tests.bench.heats import Heat, Served, WrongAnswer
 from load_tests.bench.models import BenchModel
 from load_tests.bench.open_loop import Plan
 from load_tests.bench.overload import (
@@ -30,22 +31,25 @@ from load_tests.bench.overload import (
     run_open_loop,
 )
 from load_tests.bench.procfs import cpu_use
+from load_tests.bench.programs import LoadGeneratorFailed
+from load_tests.bench.protocols import DATA, GRPC, PROTOCOLS, REST, V2_BINARY, V2_JSON, Protocol
 from load_tests.bench.raw_session import BATCHES, RawSpeed
-from load_tests.bench.results import Failure, LoadRecord, RawRecord, Results
-from load_tests.bench.servers import RunningServer, ServerFailed, ask, free_port, server_environ
-from load_tests.bench.wrk import WrkFailed, run_wrk
+from load_tests.bench.results import Failure, Load, LoadRecord, RawRecord, Results
+from load_tests.bench.servers import RunningServer, ServerFailed, free_port, server_environ
+from load_tests.bench.wrk import run_wrk, write_bodies
 
-_HEADERS: Final = {"Content-Type": "application/json"}
 ROWS_EACH: Final = 8
 """Rows in a request where the compute-bound model is asked for several at once."""
+SPOKEN: Final = {
+    # A compute-bound model shows nothing of the port it is asked on, a wide one nothing but how its row is written.
+    "tabular": PROTOCOLS,
+    "mlp": (REST, V2_JSON, V2_BINARY, GRPC),
+    "wide": (V2_JSON, V2_BINARY, DATA + V2_JSON, DATA + V2_BINARY),
+}
 _WARM_CONNECTIONS: Final = 32
 _WARM_S: Final = 1.0
 _RAW_SHARE: Final = 0.5
 _RAW_GRACE_S: Final = 60
-
-
-class WrongAnswer(Exception):
-    """A server answers, and not what the model gives."""
 
 
 class Course(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,6 +59,7 @@ class Course(msgspec.Struct, frozen=True, kw_only=True):
         models: Model → numbers of connections.
         workers: Numbers of workers.
         peers: Names of the servers, and ``raw``.
+        protocols: How they are asked, each as far as it speaks them.
         seconds: Length of each load.
         rounds: How often everything is measured.
         with_overload: Whether to overload the servers as well.
@@ -63,21 +68,10 @@ class Course(msgspec.Struct, frozen=True, kw_only=True):
     models: dict[str, tuple[int, ...]]
     workers: tuple[int, ...]
     peers: tuple[str, ...]
+    protocols: tuple[str, ...]
     seconds: float
     rounds: int
     with_overload: bool
-
-
-class Heat(msgspec.Struct, frozen=True):
-    """One server with one model and so many workers, in one round."""
-
-    contestant: Contestant
-    model: BenchModel
-    workers: int
-    round: int
-
-    def __str__(self) -> str:
-        return f"{self.contestant.name} · {self.model.name} · {self.workers} worker{'' if self.workers == 1 else 's'}"
 
 
 class Race:
@@ -88,7 +82,8 @@ class Race:
         field: The servers that take part, by name.
         models: The models, by name.
         place: Where the servers find what they need.
-        wrk: The load generator's path.
+        wrk: The path of the load generator for HTTP/1.1.
+        h2load: The path of that for gRPC; needed where gRPC is spoken.
         say: Shows a line of progress.
     """
 
@@ -100,6 +95,7 @@ class Race:
         models: dict[str, BenchModel],
         place: Workplace,
         wrk: str,
+        h2load: str = "",
         say: Callable[[str], None],
     ) -> None:
         self._course = course
@@ -107,6 +103,7 @@ class Race:
         self._models = models
         self._place = place
         self._wrk = wrk
+        self._h2load = h2load
         self._say = say
         self._cores = os.cpu_count() or 1
 
@@ -118,12 +115,20 @@ class Race:
                 if "raw" in self._course.peers:
                     self._measure_raw(self._models[name], round_, results)
                 for heat in self._heats(servers, name, round_):
-                    with self._noting_failure(heat, results):
-                        self._load(heat, connections, results)
+                    if chosen := self._chosen(heat):
+                        with self._noting_failure(heat, results):
+                            self._load(heat, chosen, connections, results)
             if self._course.with_overload:
                 for heat in self._heats([server for server in servers if server.runs_model], "heavy", round_):
                     with self._noting_failure(heat, results):
                         self._overload(heat, results)
+
+    def _chosen(self, heat: Heat) -> list[Protocol]:
+        """How this server is asked for this model; the wide one only where it can be asked both ways."""
+        spoken = heat.contestant.protocols
+        if heat.model.name == "wide" and V2_BINARY not in {p.name for p in spoken}:
+            return []
+        return [p for p in spoken if p.name in self._course.protocols and p.name in SPOKEN[heat.model.name]]
 
     def _heats(self, servers: list[Contestant], model: str, round_: int) -> Iterator[Heat]:
         for workers in self._course.workers:
@@ -131,11 +136,11 @@ class Race:
                 yield Heat(contestant, self._models[model], workers, round_)
 
     @contextmanager
-    def _noting_failure(self, heat: Heat, results: Results) -> Iterator[None]:
+    def _noting_failure(self, heat: Heat, results: Results, protocol: str = "") -> Iterator[None]:
         try:
             yield
-        except (ServerFailed, WrongAnswer, WrkFailed, GeneratorFailed, OSError) as e:
-            problem = f"{type(e).__name__}: {e}"
+        except (ServerFailed, WrongAnswer, NoGoodAnswer, LoadGeneratorFailed, GeneratorFailed, OSError) as e:
+            problem = f"{protocol}{': ' if protocol else ''}{type(e).__name__}: {e}"
             self._say(f"{heat}: {problem}")
             failure = Failure(peer=heat.contestant.name, model=heat.model.name, workers=heat.workers, round=heat.round, problem=problem)
             results.failures.append(failure)
@@ -156,69 +161,85 @@ class Race:
         self._say(f"raw · {model.name}: {speed.best_rows_per_s:,.0f} rows/s at best, one row in {speed.run_p50_ms:.3f} ms")
 
     @contextmanager
-    def _serving(self, heat: Heat) -> Iterator[tuple[RunningServer, str]]:
-        """A server that has given right answers to two different rows, and the address of its predictions."""
-        contestant, model, workers = heat.contestant, heat.model, heat.workers
-        port = free_port()
-        url = f"http://127.0.0.1:{port}{contestant.path(model)}"
-        environ = server_environ(contestant.environ(self._place, model, workers))
-        log = self._place.folder / f"{contestant.name}-{model.name}-{workers}.log"
-        command = contestant.command(self._place, workers, port)
-        with RunningServer(command, environ=environ, folder=PEERS_FOLDER, log=log) as server:
-            first = server.wait_until_answers(url, contestant.body(model.rows[0]), _HEADERS)
-            _check(contestant, model, 0, first)
-            other = most_different_row(model)
-            try:
-                second = ask(url, contestant.body(model.rows[other]), _HEADERS)
-            except urllib.error.HTTPError as e:
-                raise WrongAnswer(f"row {other} is answered {e.code}: {e.read(200).decode(errors='replace')}") from e
-            _check(contestant, model, other, second)
-            server.wait_until_idle()
-            yield server, url
+    def _serving(self, heat: Heat) -> Iterator[Served]:
+        """A server under way; whether it answers is seen protocol by protocol."""
+        contestant, model = heat.contestant, heat.model
+        port, second_port = free_port(), free_port()
+        start = Start(place=self._place, model=model, workers=heat.workers, port=port, second_port=second_port)
+        environ = server_environ(contestant.environ(start))
+        log = self._place.folder / f"{contestant.name}-{model.name}-{heat.workers}.log"
+        with RunningServer(contestant.command(start), environ=environ, folder=PEERS_FOLDER, log=log) as server:
+            yield Served(server, heat, port=port, second_port=second_port)
 
-    def _bodies(self, heat: Heat) -> Path:
-        file = self._place.folder / f"{heat.contestant.name}-{heat.model.name}.bodies"
-        file.write_bytes(b"\n".join(heat.contestant.bodies(heat.model)) + b"\n")
-        return file
+    def _load(self, heat: Heat, protocols: list[Protocol], connections: tuple[int, ...], results: Results) -> None:
+        with self._serving(heat) as served:
+            for protocol in protocols:
+                with self._noting_failure(heat, results, protocol.name):
+                    answer = served.check(protocol)
+                    self._load_by(served, protocol, connections, answer_bytes=len(answer), results=results)
 
-    def _load(self, heat: Heat, connections: tuple[int, ...], results: Results) -> None:
-        bodies = self._bodies(heat)
-        with self._serving(heat) as (server, url):
-            run_wrk(self._wrk, url, bodies, connections=_WARM_CONNECTIONS, seconds=_WARM_S)
-            loads = [(bodies, number, 1) for number in connections]
-            if heat.model.name == "mlp" and (several := heat.contestant.bodies_of_rows(heat.model, ROWS_EACH)):
-                file = self._place.folder / f"{heat.contestant.name}-{heat.model.name}-{ROWS_EACH}.bodies"
-                file.write_bytes(b"\n".join(several) + b"\n")
-                loads += [(file, number, ROWS_EACH) for number in connections[:1]]
-            for asked, number, rows_each in loads:
-                before = server.cpu_times()
-                load = run_wrk(self._wrk, url, asked, connections=number, seconds=self._course.seconds)
-                server.check_alive()
-                cpu = cpu_use(before, server.cpu_times(), load.answered, self._cores)
-                record = LoadRecord(
-                    peer=heat.contestant.name,
-                    model=heat.model.name,
-                    workers=heat.workers,
-                    connections=number,
-                    round=heat.round,
-                    load=load,
-                    cpu=cpu,
-                    rows_each=rows_each,
-                )
-                results.loads.append(record)
-                rows = f" · {rows_each} rows each" if rows_each > 1 else ""
-                self._say(f"{heat} · {number} connection{'' if number == 1 else 's'}{rows}: {load.rps:,.0f} rps")
+    def _load_by(self, served: Served, protocol: Protocol, connections: tuple[int, ...], *, answer_bytes: int, results: Results) -> None:
+        heat, seconds = served.heat, self._course.seconds
+        self._run(served, protocol, _WARM_CONNECTIONS, _WARM_S, answer_bytes=answer_bytes)
+        # Where computing is nearly all, one load shows what a protocol leaves of it.
+        is_brief = heat.model.name == "mlp" and protocol is not heat.contestant.protocols[0]
+        numbers = connections[:1] if is_brief else connections
+        loads = [(number, 1) for number in numbers]
+        if heat.model.name == "mlp" and protocol.takes_rows:
+            loads += [(number, ROWS_EACH) for number in connections[:1]]
+        for number, rows_each in loads:
+            before = served.server.cpu_times()
+            load = self._run(served, protocol, number, seconds, answer_bytes=answer_bytes, rows_each=rows_each)
+            served.server.check_alive()
+            cpu = cpu_use(before, served.server.cpu_times(), load.answered, self._cores)
+            record = LoadRecord(
+                peer=heat.contestant.name,
+                model=heat.model.name,
+                workers=heat.workers,
+                connections=number,
+                round=heat.round,
+                load=load,
+                cpu=cpu,
+                rows_each=rows_each,
+                protocol=protocol.name,
+            )
+            results.loads.append(record)
+            rows = f" · {rows_each} rows each" if rows_each > 1 else ""
+            how = f"{heat} · {protocol.name} · {number} connection{'' if number == 1 else 's'}{rows}"
+            self._say(f"{how}: {load.rps:,.0f} rps")
+
+    def _run(self, served: Served, protocol: Protocol, connections: int, seconds: float, *, answer_bytes: int, rows_each: int = 1) -> Load:
+        url, requests = served.url(protocol), protocol.requests(served.heat.model, rows_each)
+        if protocol.is_grpc:
+            return run_h2load(
+                self._h2load,
+                url,
+                requests[0].body,
+                folder=self._place.folder,
+                answer_bytes=answer_bytes,
+                calls=connections,
+                seconds=seconds,
+            )
+        bodies = self._place.folder / "bodies"
+        write_bodies(bodies, [asked.body for asked in requests])
+        # All bodies of one model have tensors of one size, so their JSON part has one length and the headers are the same.
+        return run_wrk(self._wrk, url, bodies, connections=connections, seconds=seconds, headers=requests[0].headers)
 
     def _overload(self, heat: Heat, results: Results) -> None:
-        bodies, seconds = self._bodies(heat), self._course.seconds
+        seconds, protocol = self._course.seconds, heat.contestant.protocols[0]
         headers = {DEADLINE_HEADER: f"{DEADLINE_MS:g}"}
-        with self._serving(heat) as (server, url):
+        bodies = self._place.folder / "bodies"
+        with self._serving(heat) as served:
+            served.check(protocol)
+            url, server = served.url(protocol), served.server
+            asked = [asked.body for asked in protocol.requests(heat.model)]
+            write_bodies(bodies, asked)
             run_wrk(self._wrk, url, bodies, connections=CAPACITY_CONNECTIONS, seconds=_WARM_S, headers=headers)
             capacity = run_wrk(self._wrk, url, bodies, connections=CAPACITY_CONNECTIONS, seconds=seconds, headers=headers)
             if not capacity.answered:
-                raise WrkFailed(f"no request was answered while the capacity was measured: {capacity.errors}")
+                raise LoadGeneratorFailed(f"no request was answered while the capacity was measured: {capacity.errors}")
             for times in TIMES_CAPACITY:
-                plan = _plan(url, heat.contestant.bodies(heat.model), headers, rate=times * capacity.rps, seconds=seconds)
+                plan = _plan(url, asked, headers, rate=times * capacity.rps, seconds=seconds)
                 before = server.cpu_times()
                 outcome = run_open_loop(plan)
                 server.check_alive()
@@ -236,20 +257,6 @@ class Race:
                 results.overloads.append(record)
                 good = f"{record.goodput_rps:,.0f} rps within the deadline"
                 self._say(f"{heat} · {times:g} times the capacity of {capacity.rps:,.0f} rps: {good}")
-
-
-def most_different_row(model: BenchModel) -> int:
-    """The row whose answer is farthest from the first one's: a server that always answers the same gets it wrong."""
-    first = model.answers[0]
-    distances = [max(abs(a - b) for a, b in zip(answer, first, strict=True)) for answer in model.answers]
-    return max(range(len(distances)), key=distances.__getitem__)
-
-
-def _check(contestant: Contestant, model: BenchModel, row: int, answer: bytes) -> None:
-    if not contestant.is_right(answer, model, row):
-        raise WrongAnswer(
-            f"row {row} must give {[round(v, 4) for v in model.answers[row][:4]]}, the answer is {answer[:200].decode(errors='replace')}"
-        )
 
 
 def _plan(url: str, bodies: list[bytes], headers: dict[str, str], *, rate: float, seconds: float) -> Plan:

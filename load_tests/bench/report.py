@@ -8,6 +8,7 @@ from typing import Final
 from rich.table import Table
 
 from load_tests.bench.figures import median, summed
+from load_tests.bench.protocols import DATA, GRPC, REST, V2_BINARY, V2_JSON
 from load_tests.bench.raw_session import BATCHES
 from load_tests.bench.results import QUIET_PERCENT, Failure, LoadRecord, OverloadRecord, Promise, RawRecord, Results
 
@@ -15,9 +16,23 @@ NAMES: Final = {
     "ekiben": "Ekiben",
     "bentoml": "BentoML batchable",
     "fastapi": "FastAPI + ONNX",
+    "litserve": "LitServe",
+    "mlserver": "MLServer",
+    "kserve": "KServe SDK",
+    "triton": "Triton",
     "onnx-ceiling": "unbatched ceiling",
     "echo": "echo ceiling",
+    "grpc-echo": "grpc.aio echo",
     "raw": "raw session",
+}
+PROTOCOL_NAMES: Final = {
+    REST: "",
+    V2_JSON: ", V2 JSON",
+    V2_BINARY: ", V2 binary",
+    GRPC: ", gRPC",
+    DATA + REST: ", data port",
+    DATA + V2_JSON: ", data port, V2 JSON",
+    DATA + V2_BINARY: ", data port, V2 binary",
 }
 _LEAST_WIDTH: Final = 6
 _VERDICTS: Final = {True: "[green]yes[/]", False: "[bold red]no[/]", None: "[dim]not measured[/]"}
@@ -69,11 +84,11 @@ def _load_table(model: str, connections: int, rows_each: int, loads: list[LoadRe
     table = _table(title, "server", numbers=numbers, last="errors by status")
     chosen = [r for r in loads if r.model == model and r.connections == connections and r.rows_each == rows_each]
     for workers in sorted({r.workers for r in chosen}):
-        for peer in dict.fromkeys(r.peer for r in chosen if r.workers == workers):
-            every = [r for r in chosen if r.workers == workers and r.peer == peer]
+        for peer, protocol in dict.fromkeys((r.peer, r.protocol) for r in chosen if r.workers == workers):
+            every = [r for r in chosen if (r.workers, r.peer, r.protocol) == (workers, peer, protocol)]
             used = quiet_rounds(every)
             table.add_row(
-                NAMES[peer],
+                NAMES[peer] + PROTOCOL_NAMES[protocol],
                 str(workers),
                 f"{median(r.load.rps for r in used):,.0f}",
                 f"{median(r.load.p50_ms for r in used):.2f}",

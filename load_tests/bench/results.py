@@ -8,10 +8,31 @@ import msgspec
 
 from load_tests.bench.procfs import CpuUse
 from load_tests.bench.raw_session import RawSpeed
-from load_tests.bench.wrk import Load
 
 QUIET_PERCENT = 15.0
 """Above this share of the machine used by anything else, a figure says more about the neighbours than about the server."""
+
+
+class Load(msgspec.Struct, frozen=True, kw_only=True):
+    """What a closed-loop load gave.
+
+    Attributes:
+        seconds: How long it took.
+        answered: Requests answered well: with 200, over gRPC with OK.
+        rps: The same a second.
+        p50_ms: Median latency of all answers.
+        p99_ms: 99th percentile of the same.
+        max_ms: The longest.
+        errors: What was not answered well: status, or ``connect``, ``read``, ``write``, ``timeout``, ``grpc error`` → how many.
+    """
+
+    seconds: float
+    answered: int
+    rps: float
+    p50_ms: float
+    p99_ms: float
+    max_ms: float
+    errors: dict[str, int]
 
 
 class LoadRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -19,6 +40,7 @@ class LoadRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         rows_each: Rows in each request.
+        protocol: How it was asked; see `protocols`.
     """
 
     peer: str
@@ -29,6 +51,7 @@ class LoadRecord(msgspec.Struct, frozen=True, kw_only=True):
     load: Load
     cpu: CpuUse
     rows_each: int = 1
+    protocol: str = "rest"
 
     @property
     def is_quiet(self) -> bool:

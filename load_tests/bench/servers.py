@@ -7,24 +7,23 @@ import signal
 import socket
 import subprocess
 import time
-import urllib.error
-import urllib.request
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from load_tests.bench.asking import NoGoodAnswer, Reply
 from load_tests.bench.procfs import CpuTimes, marked_processes, read_cpu_times
 
 MARKER: Final = "BENCH_RUN_ID"
-_READY_S: Final = 90.0
+READY_S: Final = 90.0
 _POLL_S: Final = 0.1
-_ASK_S: Final = 5.0
 _IDLE_S: Final = 15.0
 _IDLE_WINDOW_S: Final = 0.4
 _IDLE_SHARE: Final = 0.15
 _STOP_S: Final = 10.0
+_KILLED_S: Final = 5.0
 _LOG_TAIL: Final = 600
 
 
@@ -79,27 +78,29 @@ class RunningServer:
             tail = self._log.read_text(errors="replace")[-_LOG_TAIL:]
             raise ServerFailed(f"the server ended with code {self._process.returncode}; the end of its output: {tail}")
 
-    def wait_until_answers(self, url: str, body: bytes, headers: Mapping[str, str]) -> bytes:
-        """Asks until it answers with 200.
+    def wait_until_answers(self, ask: Callable[[], Reply], seconds: float = READY_S) -> Reply:
+        """Asks until there is a good answer.
+
+        Args:
+            ask: Asks once.
+            seconds: How long to go on.
 
         Returns:
-            The body of its first good answer.
+            Its first good answer.
 
         Raises:
-            ServerFailed: It ended, or gave no good answer in 90 s.
+            ServerFailed: It ended, or gave no good answer in time.
         """
-        end = time.monotonic() + _READY_S
+        end = time.monotonic() + seconds
         last = "no answer"
         while time.monotonic() < end:
             self.check_alive()
             try:
-                return ask(url, body, headers)
-            except urllib.error.HTTPError as e:
-                last = f"{e.code}: {e.read(200).decode(errors='replace')}"
-            except OSError as e:
+                return ask()
+            except NoGoodAnswer as e:
                 last = str(e)
             time.sleep(_POLL_S)
-        raise ServerFailed(f"no good answer in {_READY_S:g} s; the last one: {last}")
+        raise ServerFailed(f"no good answer in {seconds:g} s; the last one: {last}")
 
     def wait_until_idle(self) -> None:
         """Waits until all its workers have finished starting: until it uses little CPU, at most 15 s."""
@@ -124,19 +125,10 @@ class RunningServer:
                 _signal_all(self.pids(), signal.SIGTERM)
         _signal_all(self.pids(), signal.SIGKILL)
         self._process.wait()
-
-
-def ask(url: str, body: bytes, headers: Mapping[str, str]) -> bytes:
-    """Posts a body and gives the answer's.
-
-    Raises:
-        urllib.error.HTTPError: The answer is not a good one.
-        OSError: There is no answer.
-    """
-    request = urllib.request.Request(url, body, dict(headers))
-    with urllib.request.urlopen(request, timeout=_ASK_S) as response:
-        answer: bytes = response.read()
-    return answer
+        # A killed process is there until the kernel has cleared it away, and holds its port until then.
+        end = time.monotonic() + _KILLED_S
+        while self.pids() and time.monotonic() < end:
+            time.sleep(_POLL_S / 10)
 
 
 def free_port() -> int:

@@ -4,19 +4,31 @@ import pytest
 from click.testing import CliRunner
 
 from load_tests.bench import __main__ as command
+from load_tests.bench.environments import InstallFailed
+from load_tests.bench.heats import Heat
 from load_tests.bench.procfs import CpuUse
-from load_tests.bench.race import Heat
-from load_tests.bench.results import Failure, LoadRecord
-from load_tests.bench.wrk import Load, WrkFailed
+from load_tests.bench.programs import LoadGeneratorMissing
+from load_tests.bench.results import Failure, Load, LoadRecord
 
 
 @pytest.fixture
-def run(monkeypatch, tmp_path):
+def raced():
+    """What each race was given besides the course."""
+    return []
+
+
+@pytest.fixture
+def run(monkeypatch, tmp_path, raced):
     """Runs the command with a race that only takes down what it was asked for; gives the result and the course."""
     courses = []
+    raced.clear()
+    monkeypatch.setattr(command, "make_models", lambda _folder, names: dict.fromkeys(names))
+    monkeypatch.setattr(command, "_fill_store", lambda *_: None)
+    monkeypatch.setattr(command, "ensure_environment", lambda environment, cache, _pins: cache / environment.name)
 
-    def race(course, results, _folder, _wrk, _console):
+    def race(course, results, work, programs, _console):
         courses.append(course)
+        raced.append((work, programs))
         load = Load(seconds=1, answered=10, rps=10, p50_ms=1, p99_ms=2, max_ms=3, errors={})
         cpu = CpuUse(server_us_per_request=1, server_cores=1, client_cores=1, noise_percent=0)
         results.loads.append(LoadRecord(peer="ekiben", model="tabular", workers=1, connections=32, round=0, load=load, cpu=cpu))
@@ -24,11 +36,12 @@ def run(monkeypatch, tmp_path):
             results.failures.append(Failure(peer="ekiben", model="tabular", workers=2, round=0, problem="ended"))
 
     monkeypatch.setattr(command, "_race", race)
-    monkeypatch.setattr(command, "ensure_wrk", lambda: "/usr/bin/wrk")
+    monkeypatch.setattr(command, "ensure_program", lambda name: f"/usr/bin/{name}")
     monkeypatch.setattr(command.signal, "signal", lambda *_: None)
 
     def runner(*arguments):
-        result = CliRunner().invoke(command.main, [*arguments, "--output", str(tmp_path / "results")])
+        options = [*arguments, "--output", str(tmp_path / "results"), "--cache", str(tmp_path / "cache")]
+        result = CliRunner().invoke(command.main, options)
         return result, (courses[-1] if courses else None), list((tmp_path / "results").glob("*.json"))
 
     return runner
@@ -38,9 +51,10 @@ def test_everything_is_measured_unless_told_otherwise(run):
     result, course, files = run()
 
     assert result.exit_code == 0, result.output
-    assert course.models == {"tabular": (1, 32, 64), "mlp": (32, 64, 128)}
+    assert course.models == {"tabular": (1, 32, 64), "mlp": (32, 64, 128), "wide": (32,)}
     assert (course.workers, course.seconds, course.rounds, course.with_overload) == ((1, 2), 5.0, 1, True)
-    assert course.peers == ("ekiben", "bentoml", "fastapi", "echo", "onnx-ceiling", "raw")
+    assert course.peers == ("ekiben", "bentoml", "fastapi", "echo", "onnx-ceiling", "grpc-echo", "raw")
+    assert course.protocols == ("rest", "v2-json", "v2-binary", "grpc", "data-rest", "data-v2-json", "data-v2-binary")
     written = json.loads(files[0].read_bytes())
     assert {"started", "machine", "options", "loads", "raw", "overloads", "failures", "promises"} == set(written)
     assert written["promises"][0]["reached"] is None
@@ -53,6 +67,38 @@ def test_options_narrow_it(run):
 
     assert course.models == {"tabular": (8, 16)}
     assert (course.workers, course.seconds, course.rounds, course.with_overload) == ((2,), 2.0, 3, False)
+
+
+def test_each_peer_gets_its_environment_and_grpc_its_load_generator(run, raced, tmp_path):
+    _, course, _ = run("--peers", "ekiben,triton,litserve", "--models", "wide", "--wide-connections", "4", "--skip-overload")
+
+    ((work, programs),) = raced
+    assert course.models == {"wide": (4,)}
+    assert work.place.pythons == {name: tmp_path / "cache" / name for name in ("triton", "litserve")}
+    assert set(work.field) == {"ekiben", "triton", "litserve"}
+    assert programs == ("/usr/bin/wrk", "/usr/bin/h2load")
+
+
+def test_without_grpc_its_load_generator_is_not_asked_for(run, raced):
+    _, course, _ = run("--protocols", "rest,data-rest")
+
+    assert course.protocols == ("rest", "data-rest")
+    assert raced[0][1] == ("/usr/bin/wrk", "")
+
+
+def test_a_peer_that_cannot_be_installed_is_left_out_and_noted(run, raced, monkeypatch):
+    def ensure(environment, cache, _pins):
+        if environment.name == "kserve":
+            raise InstallFailed("no such package")
+        return cache
+
+    monkeypatch.setattr(command, "ensure_environment", ensure)
+
+    result, _, _ = run("--peers", "bentoml,kserve,litserve")
+
+    assert result.exit_code == 1
+    assert "no such package" in result.output
+    assert set(raced[0][0].field) == {"bentoml", "litserve"}
 
 
 def test_a_quick_look_is_short(run):
@@ -71,7 +117,12 @@ def test_a_server_that_failed_makes_the_run_fail(run):
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [(("--peers", "ekiben,gunicorn"), "gunicorn is not among"), (("--workers", "1,x"), "whole numbers"), (("--workers", "0"), "whole")],
+    [
+        (("--peers", "ekiben,gunicorn"), "gunicorn is not among"),
+        (("--protocols", "soap"), "soap is not among"),
+        (("--workers", "1,x"), "whole numbers"),
+        (("--workers", "0"), "whole"),
+    ],
 )
 def test_what_there_is_not_is_refused(run, arguments, message):
     result, course, _ = run(*arguments)
@@ -82,10 +133,10 @@ def test_what_there_is_not_is_refused(run, arguments, message):
 
 
 def test_without_a_load_generator_it_says_what_to_do(run, monkeypatch):
-    def missing():
-        raise WrkFailed("install it (Debian, Ubuntu: `apt-get install wrk` as root)")
+    def missing(_program):
+        raise LoadGeneratorMissing("install it (Debian, Ubuntu: `apt-get install wrk` as root)")
 
-    monkeypatch.setattr(command, "ensure_wrk", missing)
+    monkeypatch.setattr(command, "ensure_program", missing)
 
     result, _, _ = run()
 

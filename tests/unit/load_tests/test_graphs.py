@@ -2,16 +2,16 @@ import numpy as np
 import pytest
 
 from load_tests.bench import graphs
+from load_tests.bench.heats import most_different_row
 from load_tests.bench.models import ROWS_SENT, make_models
-from load_tests.bench.race import most_different_row
 
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
-    return make_models(tmp_path_factory.mktemp("onnx"), ["tabular", "mlp", "heavy"])
+    return make_models(tmp_path_factory.mktemp("onnx"), ["tabular", "mlp", "wide", "heavy"])
 
 
-@pytest.mark.parametrize(("name", "features", "classes"), [("tabular", 30, 2), ("mlp", 784, 10), ("heavy", 30, 2)])
+@pytest.mark.parametrize(("name", "features", "classes"), [("tabular", 30, 2), ("mlp", 784, 10), ("wide", 784, 10), ("heavy", 30, 2)])
 def test_models_take_and_give_what_they_must(models, name, features, classes):
     model = models[name]
 
@@ -23,7 +23,7 @@ def test_models_take_and_give_what_they_must(models, name, features, classes):
         assert np.sum(model.answers, axis=1) == pytest.approx(np.ones(ROWS_SENT), abs=1e-4)
 
 
-@pytest.mark.parametrize("name", ["tabular", "mlp", "heavy"])
+@pytest.mark.parametrize("name", ["tabular", "mlp", "wide", "heavy"])
 def test_a_batch_gives_each_row_what_it_gets_alone(models, name):
     model = models[name]
     session = graphs.open_session(model.file)
@@ -33,10 +33,10 @@ def test_a_batch_gives_each_row_what_it_gets_alone(models, name):
     assert np.asarray(model.answers[:6]) == pytest.approx(np.asarray(alone), abs=1e-4)
 
 
-@pytest.mark.parametrize("name", ["tabular", "mlp", "heavy"])
+@pytest.mark.parametrize("name", ["tabular", "mlp", "wide", "heavy"])
 def test_two_rows_can_be_told_apart_by_their_answers(models, name):
     model = models[name]
-    other = most_different_row(model)
+    other = most_different_row(model.answers)
 
     assert max(abs(a - b) for a, b in zip(model.answers[0], model.answers[other], strict=True)) > 0.05
 

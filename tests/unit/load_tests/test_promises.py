@@ -6,17 +6,17 @@ import pytest
 from load_tests.bench.procfs import CpuUse
 from load_tests.bench.promises import judge
 from load_tests.bench.raw_session import RawSpeed
-from load_tests.bench.results import LoadRecord, OverloadRecord, RawRecord, Results
-from load_tests.bench.wrk import Load
+from load_tests.bench.results import Load, LoadRecord, OverloadRecord, RawRecord, Results
 
 
 def _cpu(noise=0.0):
     return CpuUse(server_us_per_request=50, server_cores=1, client_cores=0.2, noise_percent=noise)
 
 
-def _load(peer, rps, *, model="tabular", workers=1, connections=32, round_=0, p50_ms=1.0, errors=None, noise=0.0):
+def _load(peer, rps, *, model="tabular", workers=1, connections=32, round_=0, p50_ms=1.0, errors=None, noise=0.0, protocol="rest"):
     load = Load(seconds=5, answered=int(rps * 5), rps=rps, p50_ms=p50_ms, p99_ms=9, max_ms=20, errors=errors or {})
-    return LoadRecord(peer=peer, model=model, workers=workers, connections=connections, round=round_, load=load, cpu=_cpu(noise))
+    case = {"peer": peer, "model": model, "workers": workers, "connections": connections, "protocol": protocol}
+    return LoadRecord(**case, round=round_, load=load, cpu=_cpu(noise))
 
 
 def _raw(model, best, p50_ms=0.01, round_=0):
@@ -126,6 +126,51 @@ def test_the_mlp_asked_for_several_rows_at_once_is_a_case_of_its_own():
     assert _find(results, "throughput, mlp", "8 rows a request").found == pytest.approx(100)
 
 
+@pytest.mark.parametrize(
+    ("promise", "ours", "theirs", "model", "target"),
+    [
+        ("gRPC, tabular, over a bare grpc.aio echo", "grpc", ("grpc-echo", "grpc"), "tabular", 2),
+        ("gRPC, tabular, over KServe's", "grpc", ("kserve", "grpc"), "tabular", 4),
+        ("gRPC, tabular, over MLServer's", "grpc", ("mlserver", "grpc"), "tabular", 4),
+        ("gRPC, tabular, over Triton's", "grpc", ("triton", "grpc"), "tabular", 1),
+        ("V2 JSON on the data port, tabular", "data-v2-json", ("triton", "v2-json"), "tabular", 1),
+        ("V1 on the data port, tabular", "data-rest", ("triton", "v2-json"), "tabular", 1),
+        ("V2 binary over V2 JSON, 784", "v2-binary", ("ekiben", "v2-json"), "wide", 2),
+        ("V2 binary over V2 JSON on the data port", "data-v2-binary", ("ekiben", "data-v2-json"), "wide", 2),
+    ],
+)
+def test_a_protocol_against_anothers(promise, ours, theirs, model, target):
+    peer, protocol = theirs
+    loads = [_load("ekiben", 1000 * target, model=model, protocol=ours), _load(peer, 1000, model=model, protocol=protocol)]
+    # What else the same servers did must not be taken for it.
+    others = [_load("ekiben", 1, model="mlp", protocol=ours), _load(peer, 10**6, model="mlp", protocol=protocol)]
+    others += [_load(peer, 10**6, model=model, protocol="other"), _load("ekiben", 1, model=model, protocol=ours, connections=1)]
+
+    judged = _find(_results(loads=loads + others), promise)
+
+    assert (judged.found, judged.target, judged.is_reached) == (target, target, True)
+    short = msgspec.structs.replace(loads[0], load=msgspec.structs.replace(loads[0].load, rps=999.0 * target))
+    assert _find(_results(loads=[short, loads[1]]), promise).is_reached is False
+
+
+def test_a_protocol_is_judged_only_where_both_were_measured():
+    loads = [
+        _load("ekiben", 9000, protocol="grpc"), _load("ekiben", 9000, protocol="grpc", workers=2),
+        _load("triton", 9000, protocol="grpc", workers=2), _load("triton", 9000, protocol="grpc", workers=4),
+    ]  # fmt: skip
+
+    assert _find(_results(loads=loads), "gRPC, tabular, over Triton's").where == "2 workers, 32 connections"
+
+
+def test_other_protocols_are_not_taken_for_rest():
+    loads = [_load("ekiben", 10000), _load("fastapi", 5000), _load("ekiben", 1, protocol="data-rest", round_=0)]
+    mlp = [_load("ekiben", 7200, model="mlp"), _load("ekiben", 9000, model="mlp", protocol="grpc")]
+    results = _results(loads=loads + mlp, raw=[_raw("mlp", 8000)])
+
+    assert _find(results, "throughput, tabular, over FastAPI").found == 2
+    assert _find(results, "throughput, mlp").found == pytest.approx(90)
+
+
 def test_overload_within_all_limits():
     judged = [p for p in judge(_results(overloads=[_overload()])) if p.promise.startswith("overload")]
 
@@ -165,6 +210,8 @@ def test_a_run_that_measured_nothing_reaches_nothing_and_hides_nothing():
 
     assert {p.is_reached for p in judged} == {None}
     assert [p.promise.partition(":")[0].partition(",")[0] for p in judged] == [
-        "throughput", "throughput", "throughput", "p50 latency", "refusals and errors below capacity", "throughput",
-        "overload", "overload", "overload",
+        "throughput", "throughput", "throughput", "p50 latency",
+        "gRPC", "gRPC", "gRPC", "gRPC", "V2 JSON on the data port", "V1 on the data port",
+        "V2 binary over V2 JSON", "V2 binary over V2 JSON on the data port",
+        "refusals and errors below capacity", "throughput", "overload", "overload", "overload",
     ]  # fmt: skip

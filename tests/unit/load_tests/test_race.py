@@ -1,12 +1,15 @@
 import stat
 import sys
 
+import msgspec
 import pytest
 
-from load_tests.bench.contestants import Contestant, Workplace
+from load_tests.bench.contestants import PEERS_FOLDER, Contestant, Workplace
+from load_tests.bench.heats import most_different_row
 from load_tests.bench.models import BenchModel, make_models
 from load_tests.bench.open_loop import Plan
-from load_tests.bench.race import Course, Race, _plan, most_different_row
+from load_tests.bench.protocols import PROTOCOLS, Asked, echoed_grpc, own_json
+from load_tests.bench.race import Course, Race, _plan
 from load_tests.bench.results import Results
 
 # Answers the sum of the row, or always 3.0 when told to be wrong.
@@ -26,24 +29,33 @@ class Server(http.server.ThreadingHTTPServer):
     request_queue_size = 100
 Server(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
 """
+GRPC_ECHO = f"""
+import os, runpy, sys
+os.environ["BENCH_GRPC_PORT"], os.environ["BENCH_WORKERS"] = sys.argv[3], "1"
+runpy.run_path({str(PEERS_FOLDER / "grpc_echo.py")!r}, run_name="__main__")
+"""
 RESULT = "RESULT duration_us=1000000 p50_us=900 p99_us=2000 max_us=3000 connect=0 read=0 write=0 timeout=0 status_200=40"
 
 
 def _model(name):
-    rows = [[1.0, 2.0], [1.0, 2.5], [5.0, 5.0]]
+    rows = [[1.0, 2.0], [1.0, 2.5], [5.0, 5.0]] * (3 if name == "mlp" else 1)
     return BenchModel(name=name, file="/none.onnx", task="tensor", rows=rows, answers=[[sum(r)] for r in rows], decimals=1)
 
 
-def _contestant(name, manner="right", code=SERVER, *, runs_model=True):
+OWN = own_json(lambda _model: "/predict", lambda rows: rows[0], lambda answer: answer)
+
+
+def _contestant(name, manner="right", code=SERVER, *, runs_model=True, protocols=(OWN,)):
     return Contestant(
         name=name,
-        command=lambda _place, _workers, port: [sys.executable, "-c", code, str(port), manner],
-        environ=lambda _place, _model, _workers: {},
-        path=lambda _model: "/predict",
-        wrap=lambda row: row,
-        unwrap=lambda answer: answer,
+        command=lambda start: [sys.executable, "-c", code, str(start.port), manner, str(start.second_port)],
+        environ=lambda _start: {},
+        protocols=protocols,
         runs_model=runs_model,
     )
+
+
+WIDER = {"tabular": BenchModel(name="tabular", file="", task="tensor", rows=[[1.0, 2.0], [3.0, 4.0]], answers=[[0.0], [0.0]], decimals=1)}
 
 
 @pytest.fixture
@@ -52,17 +64,28 @@ def race(tmp_path):
     wrk = tmp_path / "wrk"
     wrk.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/calls\necho "{RESULT}"\n')
     wrk.chmod(wrk.stat().st_mode | stat.S_IXUSR)
+    h2load = tmp_path / "h2load"
+    h2load.write_text(f'#!/bin/sh\necho "h2load $@" >> {tmp_path}/calls\necho "traffic: 1MB (1) total, 1KB (1) headers, 1KB (0) data"\n')
+    h2load.chmod(h2load.stat().st_mode | stat.S_IXUSR)
     said = []
 
     def run(*field, made=None, **course):
-        defaults = {"models": {"tabular": (1, 32)}, "workers": (1,), "seconds": 0.5, "rounds": 1, "with_overload": False}
+        defaults = {
+            "models": {"tabular": (1, 32)},
+            "workers": (1,),
+            "seconds": 0.5,
+            "rounds": 1,
+            "with_overload": False,
+            "protocols": PROTOCOLS,
+        }
         names = tuple(c.name for c in field)
         race = Race(
             Course(**{"peers": names, **defaults, **course}),
             field={c.name: c for c in field},
-            models=made or {name: _model(name) for name in ("tabular", "heavy")},
-            place=Workplace(folder=tmp_path, fastapi_python=None, ekiben_models={}),
+            models=made or {name: _model(name) for name in ("tabular", "heavy", "mlp", "wide")},
+            place=Workplace(folder=tmp_path, pythons={}, ekiben_models={}),
             wrk=str(wrk),
+            h2load=str(h2load),
             say=said.append,
         )
         results = Results(started="", machine={}, options={}, raw=[], loads=[], overloads=[], failures=[])
@@ -83,7 +106,7 @@ def test_peers_take_turns_within_a_round(race):
     assert len(calls) == 12, "a warm-up before each server's loads"
     assert results.loads[0].load.rps == 40
     assert results.loads[0].cpu.server_us_per_request >= 0
-    assert "ekiben · tabular · 1 worker · 1 connection: 40 rps" in said
+    assert "ekiben · tabular · 1 worker · rest · 1 connection: 40 rps" in said
 
 
 @pytest.mark.processes
@@ -92,8 +115,73 @@ def test_a_server_that_always_answers_the_same_is_not_measured_and_the_others_ar
 
     assert [r.peer for r in results.loads] == ["ekiben", "ekiben"]
     assert [f.peer for f in results.failures] == ["bentoml", "echo"]
-    assert "WrongAnswer: row 2 must give [10.0], the answer is [3.0]" in results.failures[0].problem
+    assert "rest: WrongAnswer: row 2 must give [10.0], the answer is [3.0]" in results.failures[0].problem
     assert "ended with code 3" in results.failures[1].problem
+
+
+def _named(name, *, on_second_port=False, headers=None):
+    """The server's JSON under the name of another protocol."""
+    return msgspec.structs.replace(
+        OWN, name=name, on_second_port=on_second_port, ask=lambda _model, rows: Asked(msgspec.json.encode(rows[0]), headers or {})
+    )
+
+
+@pytest.mark.processes
+def test_each_protocol_is_loaded_on_its_own_port_with_its_own_headers(race):
+    binary = _named("v2-binary", headers={"X-Length": "7"})
+    results, calls, _ = race(_contestant("ekiben", protocols=(OWN, binary)), models={"tabular": (8,)})
+
+    assert [(r.protocol, r.connections) for r in results.loads] == [("rest", 8), ("v2-binary", 8)]
+    assert ["X-Length:7" in call for call in calls] == [False, False, True, True]
+
+
+@pytest.mark.processes
+def test_a_protocol_that_fails_does_not_keep_the_others_from_being_loaded(race, monkeypatch):
+    monkeypatch.setattr("load_tests.bench.heats._NEXT_READY_S", 0.5)
+    closed = _named("data-rest", on_second_port=True)
+
+    results, _, _ = race(_contestant("ekiben", protocols=(OWN, closed, _named("v2-json"))), models={"tabular": (8,)})
+
+    assert [r.protocol for r in results.loads] == ["rest", "v2-json"]
+    assert [f.problem.partition(":")[0] for f in results.failures] == ["data-rest"]
+    assert "no good answer in 0.5 s" in results.failures[0].problem
+
+
+@pytest.mark.processes
+def test_only_chosen_protocols_are_loaded_and_a_server_that_speaks_none_is_not_started(race):
+    dead = _contestant("echo", code="raise SystemExit(3)")
+    results, _, _ = race(dead, _contestant("ekiben", protocols=(OWN, _named("v2-json"))), protocols=("v2-json",), models={"tabular": (8,)})
+
+    assert [(r.peer, r.protocol) for r in results.loads] == [("ekiben", "v2-json")]
+    assert results.failures == []
+
+
+@pytest.mark.processes
+def test_the_wide_model_is_for_who_can_be_asked_both_ways(race):
+    speaks_both = _contestant("ekiben", protocols=(OWN, _named("v2-json"), _named("v2-binary")))
+    results, _, _ = race(_contestant("bentoml"), _contestant("triton", protocols=(_named("v2-json"),)), speaks_both, models={"wide": (8,)})
+
+    assert [(r.peer, r.protocol) for r in results.loads] == [("ekiben", "v2-json"), ("ekiben", "v2-binary")]
+
+
+@pytest.mark.processes
+def test_further_protocols_and_several_rows_of_the_mlp_are_asked_once(race):
+    first = msgspec.structs.replace(OWN, takes_rows=True)
+    results, _, _ = race(_contestant("ekiben", protocols=(first, _named("v2-json"))), models={"mlp": (8, 16)})
+
+    assert [(r.protocol, r.connections, r.rows_each) for r in results.loads] == [
+        ("rest", 8, 1), ("rest", 16, 1), ("rest", 8, 8), ("v2-json", 8, 1),
+    ]  # fmt: skip
+
+
+@pytest.mark.processes
+def test_grpc_is_loaded_by_h2load_and_checked_before(race):
+    results, calls, _ = race(_contestant("grpc-echo", code=GRPC_ECHO, runs_model=False, protocols=(echoed_grpc(),)), made=WIDER)
+
+    assert results.failures == []
+    assert [(r.protocol, r.load.answered) for r in results.loads] == [("grpc", 0), ("grpc", 0)]
+    assert all(call.startswith("h2load -t1 -c") and "/inference.GRPCInferenceService/ModelInfer" in call for call in calls)
+    assert ["-c1 -m1 " in call for call in calls] == [False, True, False]
 
 
 @pytest.mark.processes
@@ -128,7 +216,7 @@ def test_a_raw_session_that_fails_is_noted(race):
 
 
 def test_the_row_that_is_checked_second_has_another_answer():
-    assert most_different_row(_model("tabular")) == 2
+    assert most_different_row(_model("tabular").answers) == 2
 
 
 def test_the_plan_goes_where_the_closed_loop_went():

@@ -2,21 +2,23 @@ import io
 
 from rich.console import Console
 
+from load_tests.bench.contestants import PEERS
 from load_tests.bench.procfs import CpuUse
 from load_tests.bench.promises import judge
+from load_tests.bench.protocols import PROTOCOLS
 from load_tests.bench.raw_session import RawSpeed
-from load_tests.bench.report import counted, promise_table, quiet_rounds, tables
-from load_tests.bench.results import Failure, LoadRecord, OverloadRecord, Promise, RawRecord, Results
-from load_tests.bench.wrk import Load
+from load_tests.bench.report import NAMES, PROTOCOL_NAMES, counted, promise_table, quiet_rounds, tables
+from load_tests.bench.results import Failure, Load, LoadRecord, OverloadRecord, Promise, RawRecord, Results
 
 
 def _cpu(noise=0.0):
     return CpuUse(server_us_per_request=77.4, server_cores=1, client_cores=0.2, noise_percent=noise)
 
 
-def _record(peer, rps, *, round_=0, connections=32, noise=0.0, errors=None):
+def _record(peer, rps, *, round_=0, connections=32, noise=0.0, errors=None, protocol="rest"):
     load = Load(seconds=5, answered=int(rps * 5), rps=rps, p50_ms=2.345, p99_ms=9, max_ms=20, errors=errors or {})
-    return LoadRecord(peer=peer, model="tabular", workers=1, connections=connections, round=round_, load=load, cpu=_cpu(noise))
+    case = {"peer": peer, "model": "tabular", "workers": 1, "connections": connections, "protocol": protocol}
+    return LoadRecord(**case, round=round_, load=load, cpu=_cpu(noise))
 
 
 def _text(printed):
@@ -58,6 +60,24 @@ def test_a_whole_run_in_tables():
     assert all(figure in ours for figure in ("14,000", "2.35", "9.00", "77", "3/3"))
     assert "503: 1,200" in _line(text, "BentoML batchable")
     assert all(figure in text for figure in ("1,000,000", "0.007", "503: 3,988 (7 without Retry-After)", "no good answer"))
+
+
+def test_each_protocol_of_a_server_has_its_own_line():
+    loads = [_record("ekiben", 12000), _record("ekiben", 17000, protocol="grpc"), _record("triton", 15000, protocol="v2-json")]
+    loads.append(_record("ekiben", 19000, protocol="data-v2-binary"))
+    results = Results(started="", machine={}, options={}, loads=loads)
+
+    text = _text(tables(results, []))
+
+    assert "17,000" in _line(text, "Ekiben, gRPC")
+    assert "19,000" in _line(text, "Ekiben, data port, V2 binary")
+    assert "15,000" in _line(text, "Triton, V2 JSON")
+    assert "12,000" in _line(text, "Ekiben  ")
+
+
+def test_every_peer_and_protocol_has_a_name_for_people():
+    assert set(NAMES) == set(PEERS)
+    assert set(PROTOCOL_NAMES) == set(PROTOCOLS)
 
 
 def test_verdicts_are_plain():

@@ -1,9 +1,12 @@
-import os
+import http.server
+import shutil
 import stat
+import threading
 
 import pytest
 
-from load_tests.bench.wrk import WrkFailed, ensure_wrk, parse_result, run_wrk
+from load_tests.bench.programs import LoadGeneratorFailed
+from load_tests.bench.wrk import parse_result, run_wrk, write_bodies
 
 OUTPUT = """Running 2s test @ http://127.0.0.1:1/
   1 threads and 32 connections
@@ -33,7 +36,7 @@ def test_a_load_without_any_answer_has_no_rps_and_says_so():
 
 
 def test_output_without_a_result_is_an_error_that_shows_it():
-    with pytest.raises(WrkFailed, match="unable to connect"):
+    with pytest.raises(LoadGeneratorFailed, match="unable to connect"):
         parse_result("unable to connect to 127.0.0.1:1 Connection refused")
 
 
@@ -51,40 +54,48 @@ def test_the_load_is_bounded_in_time_and_headers_reach_the_script(tmp_path):
 def test_wrk_that_ends_badly_is_an_error(tmp_path):
     wrk = _program(tmp_path, "wrk", "echo no such host >&2; exit 1")
 
-    with pytest.raises(WrkFailed, match="code 1: no such host"):
+    with pytest.raises(LoadGeneratorFailed, match="code 1: no such host"):
         run_wrk(str(wrk), "http://127.0.0.1:1/x", tmp_path / "b", connections=1, seconds=1)
 
 
-def test_wrk_is_found_on_the_path(tmp_path, monkeypatch):
-    wrk = _program(tmp_path, "wrk", "")
-    monkeypatch.setenv("PATH", str(tmp_path))
+def test_bodies_are_written_with_their_lengths_so_that_they_may_hold_anything(tmp_path):
+    write_bodies(tmp_path / "bodies", [b"a\nb", b"", b"\x00\xff"])
 
-    assert ensure_wrk() == str(wrk)
-
-
-def test_a_missing_wrk_is_installed_with_apt_get(tmp_path, monkeypatch):
-    _program(tmp_path, "sudo", 'shift; exec "$@"')
-    _program(tmp_path, "apt-get", f'case "$*" in *install*wrk) printf "#!/bin/sh\\n" > {tmp_path}/wrk; /bin/chmod +x {tmp_path}/wrk;; esac')
-    monkeypatch.setenv("PATH", str(tmp_path))
-
-    assert ensure_wrk() == str(tmp_path / "wrk")
+    assert (tmp_path / "bodies").read_bytes() == b"3\na\nb0\n2\n\x00\xff"
 
 
-@pytest.mark.parametrize(
-    ("script", "why"),
-    [("echo E: no permission >&2; exit 100", "no permission"), ("exit 0", "not on the PATH")],
-)
-def test_where_installing_fails_the_error_says_what_to_do(tmp_path, monkeypatch, script, why):
-    _program(tmp_path, "sudo", 'shift 1; exec "$@"')
-    _program(tmp_path, "apt-get", script)
-    monkeypatch.setenv("PATH", str(tmp_path))
+def test_wrk_that_does_not_end_is_given_up(tmp_path, monkeypatch):
+    monkeypatch.setattr("load_tests.bench.wrk._GRACE_S", -0.8)
 
-    with pytest.raises(WrkFailed, match=rf"{why}.*install it \(Debian"):
-        ensure_wrk()
+    with pytest.raises(LoadGeneratorFailed, match="did not end"):
+        run_wrk(str(_program(tmp_path, "wrk", "exec sleep 5")), "http://127.0.0.1:1/x", tmp_path / "b", connections=1, seconds=1)
 
 
-def test_a_system_without_apt_get_is_told_what_to_install(tmp_path, monkeypatch):
-    monkeypatch.setitem(os.environ, "PATH", str(tmp_path))
+@pytest.mark.processes
+@pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
+def test_real_wrk_sends_each_body_byte_for_byte(tmp_path):
+    seen = set()
 
-    with pytest.raises(WrkFailed, match="no apt-get; install it"):
-        ensure_wrk()
+    class Handler(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self):
+            seen.add((self.rfile.read(int(self.headers["Content-Length"])), self.headers["Content-Type"], self.headers["X-More"]))
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    bodies = [bytes(range(256)), b"12\n34", b"\n"]
+    write_bodies(tmp_path / "bodies", bodies)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        headers = {"Content-Type": "application/octet-stream", "X-More": "yes"}
+        url = f"http://127.0.0.1:{server.server_address[1]}/x"
+        load = run_wrk(shutil.which("wrk"), url, tmp_path / "bodies", connections=2, seconds=1, headers=headers)
+        server.shutdown()
+
+    assert load.answered >= len(bodies)
+    assert seen == {(body, "application/octet-stream", "yes") for body in bodies}
