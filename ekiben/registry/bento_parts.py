@@ -66,6 +66,8 @@ class BentoParts:
             "org.opencontainers.image.title": "ekiben",
             "org.opencontainers.image.description": f"Models over REST and gRPC: {', '.join(self._served)}",
             "org.opencontainers.image.base.name": base_image,
+            # SageMaker: several of these may share an endpoint, each told its port.
+            "com.amazonaws.sagemaker.capabilities.accept-bind-to-port": "true",
             "ekiben.version": __version__,
             "ekiben.models": " ".join(self.packed.tags),
         }

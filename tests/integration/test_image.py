@@ -206,6 +206,7 @@ def test_size_and_description(engine, image):
     assert config["Cmd"] == ["serve", "--port", "3000"]
     labels = config["Labels"]
     assert labels["ekiben.models"] == "plane:1 tiny:1 tiny:2"
+    assert labels["com.amazonaws.sagemaker.capabilities.accept-bind-to-port"] == "true"
     assert {f"org.opencontainers.image.{name}" for name in ("title", "description", "version", "created", "base.name")} <= set(labels)
     assert described["HealthCheck" if "HealthCheck" in described else "Healthcheck"]["Test"][0] == "CMD"
 
