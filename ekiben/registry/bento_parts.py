@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ekiben import __version__
+from ekiben.errors import EkibenError
 from ekiben.registry.packing import Packed, choose
 from ekiben.registry.store import Registry
 
@@ -45,10 +46,17 @@ class BentoParts:
 
     @property
     def models(self) -> list[Any]:
-        """The versions as BentoML's models."""
+        """The versions as BentoML's models; none where they cannot be packed, which `labels` says.
+
+        ``bentoml build`` asks for the labels first. ``bentoml serve`` asks for the models too, and runs without: the server itself
+        says which model has no version.
+        """
         from bentoml.models import BentoModel  # noqa: PLC0415  takes a second
 
-        return [BentoModel(tag) for tag in self.packed.tags]
+        try:
+            return [BentoModel(tag) for tag in self.packed.tags]
+        except EkibenError:
+            return []
 
     @property
     def image(self) -> Any:

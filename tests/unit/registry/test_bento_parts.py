@@ -50,3 +50,4 @@ def test_a_model_without_a_version_fails_the_build_and_nothing_before_it(registr
     parts = BentoParts(["grid"], registry, tmp_path)
     with pytest.raises(VersionNotFound, match="models/grid cannot be packed"):
         _ = parts.labels
+    assert parts.models == []
