@@ -122,7 +122,10 @@ class Host:
         if found is not None:
             return found
         if model in snapshot.unloaded:
-            raise UnknownModel(f"{model} was unloaded; POST /v2/repository/models/{model}/load loads it where EKIBEN_REPOSITORY_API is on")
+            raise UnknownModel(
+                f"{model} was unloaded; `ekiben models load {model}` loads it, and so does POST /v2/repository/models/{model}/load "
+                "where EKIBEN_REPOSITORY_API is on"
+            )
         if model not in (*self.folder, *snapshot.models):
             raise UnknownModel(f"there is no model {model!r}; this server has {', '.join(self.models) or 'none'}")
         if version is None:

@@ -81,8 +81,7 @@ class OipModel:
             raise InvalidRequest(f"a body of bare bytes needs a model with one input; {self.model} has {names}")
         (item,) = self._signature.inputs
         shape = [*([-1] if self._is_batched else []), *(item.shape or ())]
-        dtype = str(item.dtype) if item.type == "tensor" else {"bool": "bool", "int": "int64", "float": "float32"}.get(item.type, "string")
-        dtype = item.dtype or dtype
+        dtype = item.dtype or {"bool": "bool", "int": "int64", "float": "float32"}.get(item.type, "string")
         if dtype == "string":
             return item.name, [1] * len(shape), "object"
         known = int(np.prod([d for d in shape if d != -1], dtype=np.int64)) * np.dtype(dtype).itemsize

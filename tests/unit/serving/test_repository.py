@@ -73,7 +73,10 @@ def test_a_model_of_the_folder_that_was_unloaded_is_unknown_and_says_how_to_load
         serving.get("/v1/models/tiny"),
     ):
         assert answer.status_code == 404
-        assert "tiny was unloaded; POST /v2/repository/models/tiny/load loads it" in answer.json()["error"]
+        assert (
+            "tiny was unloaded; `ekiben models load tiny` loads it, and so does POST /v2/repository/models/tiny/load where"
+            in answer.json()["error"]
+        )
     assert serving.get("/v2/models").json() == {"models": []}
     # Nothing is missing that should be there.
     assert serving.get("/readyz").status_code == 200
