@@ -38,6 +38,7 @@ from ekiben.errors import (
     InvalidRequest,
     InvalidRows,
     MethodNotAllowed,
+    NotAcceptable,
     NotReady,
     PayloadTooLarge,
     RequestError,
@@ -212,6 +213,7 @@ _STATUS: dict[type[RequestError], str] = {
     UnsupportedMediaType: "invalid",
     PayloadTooLarge: "invalid",
     MethodNotAllowed: "invalid",
+    NotAcceptable: "invalid",
     NotReady: "refused",
     DeadlineExceeded: "expired",
 }
