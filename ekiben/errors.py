@@ -13,6 +13,10 @@
     │   ├── VersionNotFound
     │   └── VersionExists
     ├── StateError                  the control database cannot be read or written
+    ├── RolloutError                a rollout or experiment cannot do what was asked
+    │   ├── UnknownRollout          there is none of that name
+    │   ├── RolloutRefused          what was asked cannot be: the plan is wrong, the versions do not fit each other
+    │   └── RolloutChanged          somebody else changed it meanwhile, or another one is active
     └── RequestError                one request cannot be answered; never the server's fault alone
         ├── InvalidRequest          the request is malformed: not JSON, wrong shape of the envelope
         ├── InvalidRows             well formed, but rows break the signature; has ``details``
@@ -106,6 +110,22 @@ class VersionExists(RegistryError):
 
 class StateError(EkibenError):
     """The control database cannot be read or written."""
+
+
+class RolloutError(EkibenError):
+    """A rollout or experiment cannot do what was asked."""
+
+
+class UnknownRollout(RolloutError):
+    """There is no such rollout or experiment."""
+
+
+class RolloutRefused(RolloutError):
+    """What was asked cannot be done, now or ever; the message says what would be right."""
+
+
+class RolloutChanged(RolloutError):
+    """Somebody else changed it meanwhile, or another one of the model is active."""
 
 
 class RowError(msgspec.Struct, frozen=True, omit_defaults=True):

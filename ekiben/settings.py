@@ -17,6 +17,11 @@
 | ``EKIBEN_PLATFORM_PORT`` | what the platform asks for | a further port like the data port |
 | ``EKIBEN_PLATFORM_MODEL`` | the only model | the model that answers on paths that name none, like ``/invocations`` |
 | ``EKIBEN_REPOSITORY_API`` | off | ``on`` lets clients load and unload models over the network |
+| ``EKIBEN_CONTROLLER`` | on | ``off`` leaves rollouts to other workers or to ``ekiben controller`` |
+| ``EKIBEN_ADMIN_KEY_FILE`` | ``admin.key`` in ``EKIBEN_HOME``, made at first start | file with the key of the admin API |
+| ``EKIBEN_PROMETHEUS_URL`` | none | Prometheus server that analyses query |
+| ``EKIBEN_WEBHOOK_URL`` | none | webhook that hears of every transition of a rollout |
+| ``EKIBEN_WEBHOOK_SECRET_FILE`` | none, unsigned | file with the secret that signs what webhooks get |
 
 What hosting platforms say in variables of their own is read here too: ``AIP_HTTP_PORT``, ``AIP_HEALTH_ROUTE`` and
 ``AIP_PREDICT_ROUTE`` (Vertex AI), ``PORT`` where ``K_SERVICE`` is set (Cloud Run, Knative), ``SAGEMAKER_BIND_TO_PORT`` (SageMaker).
@@ -51,6 +56,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     platform_port: int = 0
     platform_model: str = ""
     repository_api: bool = False
+    controller: bool = True
+    admin_key_file: Path | None = None
+    prometheus_url: str = ""
+    webhook_url: str = ""
+    webhook_secret_file: Path | None = None
     health_route: str = ""
     predict_route: str = ""
 
@@ -82,6 +92,11 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
         platform_port=_platform_port(environ),
         platform_model=environ.get("EKIBEN_PLATFORM_MODEL", ""),
         repository_api=_switch(environ, "EKIBEN_REPOSITORY_API", default=False),
+        controller=_switch(environ, "EKIBEN_CONTROLLER", default=True),
+        admin_key_file=_file(environ, "EKIBEN_ADMIN_KEY_FILE"),
+        prometheus_url=_url(environ, "EKIBEN_PROMETHEUS_URL"),
+        webhook_url=_url(environ, "EKIBEN_WEBHOOK_URL"),
+        webhook_secret_file=_file(environ, "EKIBEN_WEBHOOK_SECRET_FILE"),
         health_route=_route(environ, "AIP_HEALTH_ROUTE"),
         predict_route=_route(environ, "AIP_PREDICT_ROUTE"),
         **_tls(environ),
@@ -112,6 +127,20 @@ def _tls(environ: Mapping[str, str]) -> dict[str, Path | None]:
         if file and not Path(file).is_file():
             raise SettingError(f"EKIBEN_TLS_{part.upper()} is {file!r}; there is no such file")
     return {f"tls_{part}": Path(file).absolute() if file else None for part, file in files.items()}
+
+
+def _file(environ: Mapping[str, str], name: str) -> Path | None:
+    file = environ.get(name)
+    if file and not Path(file).is_file():
+        raise SettingError(f"{name} is {file!r}; there is no such file")
+    return Path(file).absolute() if file else None
+
+
+def _url(environ: Mapping[str, str], name: str) -> str:
+    url = environ.get(name, "")
+    if url and not url.startswith(("http://", "https://")):
+        raise SettingError(f"{name} is {url!r}; it must be a URL that begins with http:// or https://")
+    return url.rstrip("/")
 
 
 def _switch(environ: Mapping[str, str], name: str, *, default: bool) -> bool:

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import msgspec
 
 from ekiben.errors import SpecError
+from ekiben.model.rollout_spec import PlanSpec, QualitySpec, RoutingSpec
 
 Task = Literal["binary_classification", "multiclass_classification", "regression", "tensor"]
 ScalarType = Literal["bool", "int", "float", "string"]
@@ -109,6 +110,9 @@ class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
         outputs: For tensor models only; the other tasks' outputs follow from the task.
         latency_budget_ms: What users are promised at p99; alerts and capacity plans use it.
         timeout_ms: Deadline of a request that brings none of its own.
+        routing: What keeps a user on one version while two answer.
+        quality: What good answers are, once ground truth is known; None takes F1, accuracy or MAE, by task.
+        rollout: How a new version reaches users; None takes the default plan.
     """
 
     name: str
@@ -121,6 +125,9 @@ class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     batching: BatchingSpec = BatchingSpec()
     latency_budget_ms: float = 50.0
     timeout_ms: float = 1000.0
+    routing: RoutingSpec = RoutingSpec()
+    quality: QualitySpec | None = None
+    rollout: PlanSpec | None = None
 
     @property
     def is_classifier(self) -> bool:
