@@ -16,7 +16,8 @@
     ├── RolloutError                a rollout or experiment cannot do what was asked
     │   ├── UnknownRollout          there is none of that name
     │   ├── RolloutRefused          what was asked cannot be: the plan is wrong, the versions do not fit each other
-    │   └── RolloutChanged          somebody else changed it meanwhile, or another one is active
+    │   ├── RolloutChanged          somebody else changed it meanwhile, or another one is active
+    │   └── MeasurementFailed       a metric of its analysis cannot be measured now
     └── RequestError                one request cannot be answered; never the server's fault alone
         ├── InvalidRequest          the request is malformed: not JSON, wrong shape of the envelope
         ├── InvalidRows             well formed, but rows break the signature; has ``details``
@@ -126,6 +127,10 @@ class RolloutRefused(RolloutError):
 
 class RolloutChanged(RolloutError):
     """Somebody else changed it meanwhile, or another one of the model is active."""
+
+
+class MeasurementFailed(RolloutError):
+    """A metric of an analysis cannot be measured now: its Prometheus server does not answer, or not with one number."""
 
 
 class RowError(msgspec.Struct, frozen=True, omit_defaults=True):

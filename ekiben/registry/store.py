@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import msgspec
@@ -125,12 +125,13 @@ class Registry(ABC):
                 raise
         return self._version(model, version)
 
-    def resolve(self, reference: str) -> Version:
+    def resolve(self, reference: str, aliases: Mapping[str, str] | None = None) -> Version:
         """The version a reference means.
 
         Args:
             reference: ``name:version``, ``name:latest``, ``name:alias`` or ``name@alias``; ``name`` alone means its
                 champion or, where it has none, or one that is no longer in the store, the latest version.
+            aliases: The model's aliases, where they were read already: nothing but the store is asked then.
 
         Raises:
             VersionNotFound: There is none, with what there is. An alias whose version was deleted is never replaced by another.
@@ -145,11 +146,12 @@ class Registry(ABC):
                 if models
                 else f"there is no model {wanted.model!r} in the store, which is empty; `ekiben models add` adds one"
             )
-        return self._version(wanted.model, self._choose(wanted, found))
+        aliases = self.aliases.get(wanted.model) if aliases is None else aliases
+        version = self._choose(wanted, found, aliases)
+        return _describe(wanted.model, version, found[version], aliases)
 
-    def _choose(self, wanted: Reference, found: dict[str, Path]) -> str:
+    def _choose(self, wanted: Reference, found: dict[str, Path], aliases: Mapping[str, str]) -> str:
         """The version meant, of those found (not none)."""
-        aliases = self.aliases.get(wanted.model)
         name = wanted.alias or wanted.version
         if name is None:
             champion = aliases.get(CHAMPION)
@@ -177,16 +179,19 @@ class Registry(ABC):
         A version whose manifest cannot be read is left out: `resolve` says what is wrong with it.
         """
         aliases = self.aliases.all()
-        listed = []
-        for name in self._models() if model is None else [model]:
-            of_model = []
-            for version, path in self._folders(name):
-                try:
-                    of_model.append(_describe(name, version, path, aliases.get(name, {})))
-                except ArtifactError:
-                    continue
-            listed += sorted(of_model, key=_age)
-        return listed
+        return [
+            version for name in (self._models() if model is None else [model]) for version in self._readable(name, aliases.get(name, {}))
+        ]
+
+    def _readable(self, model: str, aliases: Mapping[str, str]) -> list[Version]:
+        """The versions of a model whose manifest can be read, from the oldest to the latest."""
+        readable = []
+        for version, path in self._folders(model):
+            try:
+                readable.append(_describe(model, version, path, aliases))
+            except ArtifactError:
+                continue
+        return sorted(readable, key=_age)
 
     def models(self) -> list[str]:
         """Names of all models in the store, sorted."""
@@ -274,7 +279,7 @@ class Registry(ABC):
         self.aliases.set(model, CHAMPION, version, replace=False)
 
     def _latest(self, model: str) -> str:
-        listed = self.versions(model)
+        listed = self._readable(model, {})
         if not listed:
             raise VersionNotFound(f"no version of {model} in the store can be read; `ekiben models verify {model}:VERSION` says why")
         return listed[-1].version
@@ -283,7 +288,7 @@ class Registry(ABC):
         return _describe(model, version, dict(self._folders(model))[version], self.aliases.get(model))
 
 
-def _describe(model: str, version: str, path: Path, aliases: dict[str, str]) -> Version:
+def _describe(model: str, version: str, path: Path, aliases: Mapping[str, str]) -> Version:
     artifact = read_artifact(path)
     return Version(
         model=model,

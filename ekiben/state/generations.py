@@ -13,11 +13,26 @@ def raise_generation(connection: Connection, part: str) -> None:
     connection.execute(update(GENERATIONS).where(GENERATIONS.c.part == part).values(number=GENERATIONS.c.number + 1))
 
 
+def hold_generation(connection: Connection, part: str) -> None:
+    """Has a second writer of the part wait as `raise_generation` does, where it is not yet known whether anything changes."""
+    connection.execute(select(GENERATIONS.c.number).where(GENERATIONS.c.part == part).with_for_update()).all()
+
+
 def read_generation(database: Database, part: str) -> int:
     """A part's number; 0 before its first change.
 
     Raises:
         StateError: The database cannot be read.
     """
-    rows = database.read(select(GENERATIONS.c.number).where(GENERATIONS.c.part == part))
-    return int(rows[0].number) if rows else 0
+    return read_generations(database, part)[0]
+
+
+def read_generations(database: Database, *parts: str) -> tuple[int, ...]:
+    """The numbers of several parts, as they are at one time.
+
+    Raises:
+        StateError: The database cannot be read.
+    """
+    rows = database.read(select(GENERATIONS.c.part, GENERATIONS.c.number).where(GENERATIONS.c.part.in_(parts)))
+    numbers = {row.part: int(row.number) for row in rows}
+    return tuple(numbers.get(part, 0) for part in parts)

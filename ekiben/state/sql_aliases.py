@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from sqlalchemy import and_, delete, insert, select, update
+from sqlalchemy import Connection, and_, delete, insert, select, update
 
 from ekiben.state.aliases import Aliases
 from ekiben.state.database import Database
@@ -37,30 +37,39 @@ class SqlAliases(Aliases):
 
     def set(self, model: str, alias: str, version: str, *, replace: bool = True) -> bool:
         """See `Aliases`."""
-        is_this = and_(ALIASES.c.model == model, ALIASES.c.alias == alias)
         with self._database.writing() as connection:
             # The raised generation is the lock: a second writer waits here until the first has committed.
             raise_generation(connection, ALIASES_PART)
-            current = connection.execute(select(ALIASES.c.version).where(is_this)).scalar_one_or_none()
-            if current == version or (current is not None and not replace):
+            changed = write_alias(connection, model, alias, version, replace=replace)
+            if not changed:
                 connection.rollback()
-                return False
-            changed_at = datetime.now(UTC).isoformat(timespec="milliseconds")
-            if current is None:
-                connection.execute(insert(ALIASES).values(model=model, alias=alias, version=version, changed_at=changed_at))
-            else:
-                connection.execute(update(ALIASES).where(is_this).values(version=version, changed_at=changed_at))
-        return True
+        return changed
 
     def remove(self, model: str, alias: str) -> bool:
         """See `Aliases`."""
         with self._database.writing() as connection:
             raise_generation(connection, ALIASES_PART)
-            removed = connection.execute(delete(ALIASES).where(ALIASES.c.model == model, ALIASES.c.alias == alias)).rowcount
-            if not removed:
+            changed = write_alias(connection, model, alias, None)
+            if not changed:
                 connection.rollback()
-        return bool(removed)
+        return changed
 
     def generation(self) -> int:
         """See `Aliases`."""
         return read_generation(self._database, ALIASES_PART)
+
+
+def write_alias(connection: Connection, model: str, alias: str, version: str | None, *, replace: bool = True) -> bool:
+    """Makes an alias name a version, or none, in a transaction that holds the generation; returns whether that changed anything."""
+    is_this = and_(ALIASES.c.model == model, ALIASES.c.alias == alias)
+    if version is None:
+        return bool(connection.execute(delete(ALIASES).where(is_this)).rowcount)
+    current = connection.execute(select(ALIASES.c.version).where(is_this)).scalar_one_or_none()
+    if current == version or (current is not None and not replace):
+        return False
+    changed_at = datetime.now(UTC).isoformat(timespec="milliseconds")
+    if current is None:
+        connection.execute(insert(ALIASES).values(model=model, alias=alias, version=version, changed_at=changed_at))
+    else:
+        connection.execute(update(ALIASES).where(is_this).values(version=version, changed_at=changed_at))
+    return True

@@ -101,6 +101,10 @@ class Windows(ABC):
         """(version, arm) → all windows of seconds that lie in [since, until) together, over all workers."""
 
     @abstractmethod
+    def by_second(self, model: str, since: float, until: float) -> dict[int, dict[tuple[str, str], Window]]:
+        """As `sum`, apart for each second that has windows; for a few minutes, as nothing of it is remembered."""
+
+    @abstractmethod
     def prune(self, before: float) -> int:
         """Deletes windows of seconds before; returns how many."""
 
@@ -123,6 +127,12 @@ class MemoryWindows(Windows):
             found = [(k, w) for (_, k), w in self._windows.items() if k.model == model and since <= k.second < until]
         return summed(found)
 
+    def by_second(self, model: str, since: float, until: float) -> dict[int, dict[tuple[str, str], Window]]:
+        """See `Windows`."""
+        with self._lock:
+            found = [(k, w) for (_, k), w in self._windows.items() if k.model == model and since <= k.second < until]
+        return summed_by_second(found)
+
     def prune(self, before: float) -> int:
         """See `Windows`."""
         with self._lock:
@@ -139,6 +149,14 @@ def summed(windows: Sequence[tuple[WindowKey, Window]]) -> dict[tuple[str, str],
         arm = (key.version, key.arm)
         sums[arm] = sums[arm] + window if arm in sums else window
     return sums
+
+
+def summed_by_second(windows: Sequence[tuple[WindowKey, Window]]) -> dict[int, dict[tuple[str, str], Window]]:
+    """Second → (version, arm) → all of its windows together; in the order of seconds."""
+    apart: dict[int, list[tuple[WindowKey, Window]]] = {}
+    for key, window in windows:
+        apart.setdefault(key.second, []).append((key, window))
+    return {second: summed(of_second) for second, of_second in sorted(apart.items())}
 
 
 def _added(one: dict[str, int], other: dict[str, int]) -> dict[str, int]:

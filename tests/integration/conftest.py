@@ -1,12 +1,52 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable, Iterator
 
 import msgspec
 import pytest
+from integration.postgresql import PostgresqlServer, postgresql_programs, running_postgresql
 from integration.running import Project
 
 from ekiben.model.artifact import MANIFEST, Artifact, read_artifact
+from ekiben.state import Control, memory_control
+from ekiben.state.database import Database
+from ekiben.state.sql_control import sql_control
+
+
+@pytest.fixture(scope="session")
+def postgresql_server() -> Iterator[PostgresqlServer]:
+    """A PostgreSQL server for all tests."""
+    programs = postgresql_programs()
+    if programs is None:
+        pytest.skip("PostgreSQL is not installed (Debian: apt-get install postgresql)")
+    with running_postgresql(programs) as server:
+        yield server
+
+
+@pytest.fixture
+def postgresql(postgresql_server) -> str:
+    """The URL of an empty PostgreSQL database."""
+    return postgresql_server.new_database()
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgresql"])
+def controls(request, tmp_path) -> Iterator[Callable[[], Control]]:
+    """A function that gives one more user of the same, at first empty, control database: ``controls()``."""
+    if request.param == "memory":
+        control = memory_control()
+        yield lambda: control
+        return
+    url = f"sqlite:///{tmp_path / 'control.db'}" if request.param == "sqlite" else request.getfixturevalue("postgresql")
+    opened = []
+
+    def connect() -> Control:
+        opened.append(sql_control(Database(url)))
+        return opened[-1]
+
+    yield connect
+    for control in opened:
+        control.database.close()
 
 
 @pytest.fixture

@@ -1,93 +1,67 @@
-"""What aliases and loads promise, on every backend: in memory, SQLite, and a PostgreSQL started for it."""
+"""What aliases, loads, routes and rollouts promise, on every backend: in memory, SQLite, and a PostgreSQL started for it."""
 
-import os
-import pwd
-import shutil
-import socket
-import subprocess
-import tempfile
 import threading
-from pathlib import Path
 
+import msgspec
 import pytest
 
-from ekiben.state import MemoryAliases, MemoryLoads
-from ekiben.state.database import Database
-from ekiben.state.schema import SCHEMA
-from ekiben.state.sql_aliases import SqlAliases
-from ekiben.state.sql_loads import SqlLoads
+from ekiben.errors import RolloutChanged
+from ekiben.model.rollout_spec import AnalysisSpec, MetricSpec, PauseSpec, PlanSpec, ShadowSpec, StepSpec
+from ekiben.state.events import Event
+from ekiben.state.measurements import Measurement
+from ekiben.state.rollouts import Change, Rollout, StepRecord
+from ekiben.state.routes import Arm, HeaderCondition, HeaderRule, Kept, Route, Shadow, SlotRange
 
 pytestmark = pytest.mark.processes
 
-
-def _postgresql_programs():
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    if found:
-        return found[-1].parent
-    on_path = shutil.which("initdb")
-    return Path(on_path).parent if on_path else None
-
-
-@pytest.fixture(scope="session")
-def postgresql():
-    """The URL of an empty PostgreSQL; it refuses to run as root, so root runs it as its own user."""
-    programs = _postgresql_programs()
-    if programs is None:
-        pytest.skip("PostgreSQL is not installed (Debian: apt-get install postgresql)")
-    user = "postgres" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    with tempfile.TemporaryDirectory(prefix="ekiben-pg-", dir="/tmp") as folder:
-        if os.geteuid() == 0:
-            shutil.chown(folder, user)
-        data, log = f"{folder}/data", f"{folder}/log"
-
-        def run(program, *arguments):
-            who = {"user": user, "group": pwd.getpwnam(user).pw_gid, "extra_groups": []} if os.geteuid() == 0 else {}
-            subprocess.run([programs / program, *arguments], check=True, stdout=subprocess.DEVNULL, cwd=folder, timeout=120, **who)
-
-        run("initdb", "-D", data, "-A", "trust", "-U", "ekiben", "--no-sync")
-        options = f"-c listen_addresses=127.0.0.1 -p {port} -c unix_socket_directories={folder} -c fsync=off"
-        run("pg_ctl", "-D", data, "-l", log, "-w", "-o", options, "start")
-        try:
-            yield f"postgresql://ekiben@127.0.0.1:{port}/postgres"
-        finally:
-            run("pg_ctl", "-D", data, "-m", "immediate", "-w", "stop")
-
-
-@pytest.fixture(params=["memory", "sqlite", "postgresql"])
-def users(request, tmp_path):
-    """A function that gives one more user of the same, at first empty, part of the state: ``users(sql class, twin's class)``."""
-    if request.param == "memory":
-        twins = {}
-        yield lambda _, memory: twins.setdefault(memory, memory())
-        return
-    url = f"sqlite:///{tmp_path / 'control.db'}" if request.param == "sqlite" else request.getfixturevalue("postgresql")
-    opened = []
-
-    def connect(sql, _):
-        opened.append(Database(url))
-        return sql(opened[-1])
-
-    yield connect
-    if request.param == "postgresql":
-        with opened[0].writing() as connection:
-            SCHEMA.drop_all(connection)
-    for database in opened:
-        database.close()
+PLAN = PlanSpec(
+    steps=(StepSpec(shadow=ShadowSpec(rate=0.5)), StepSpec(pause=PauseSpec(duration="5m")), StepSpec(set_weight=12.34)),
+    analysis=AnalysisSpec(metrics=(MetricSpec(name="errorRate", max=0.05, interval=3),)),
+    scale_down_delay_seconds=0,
+)
+ROLLOUT = Rollout(id="m-1", model="m", champion="1", challenger="2", plan=PLAN, created=1.5, created_by="me@here")
+ROUTE = Route(
+    rollout="m-1",
+    salt="m-1",
+    arms=(Arm("challenger", "2"),),
+    slots=(SlotRange(0, 500, "challenger"),),
+    shadows=(Shadow("2", 0.5),),
+    rules=(HeaderRule("beta", "challenger", (HeaderCondition("x-beta", "exact", "yes"),)),),
+    kept=(Kept("0", 99.5),),
+    fallback=False,
+)
 
 
 @pytest.fixture
-def backend(users):
+def backend(controls):
     """A function that gives one more user of the same aliases."""
-    return lambda: users(SqlAliases, MemoryAliases)
+    return lambda: controls().aliases
 
 
 @pytest.fixture
-def loads(users):
+def loads(controls):
     """A function that gives one more user of the same loads."""
-    return lambda: users(SqlLoads, MemoryLoads)
+    return lambda: controls().loads
+
+
+def at_once(*actions):
+    """Runs actions in threads that begin together; returns what each returned or raised."""
+    barrier = threading.Barrier(len(actions))
+    answers = [None] * len(actions)
+
+    def run(n, action):
+        barrier.wait()
+        try:
+            answers[n] = action()
+        except Exception as e:  # noqa: BLE001
+            answers[n] = e
+
+    threads = [threading.Thread(target=run, args=item) for item in enumerate(actions)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return answers
 
 
 def test_there_are_none_before_the_first_change(backend):
@@ -147,26 +121,13 @@ def test_the_generation_grows_with_every_change_and_with_nothing_else(backend):
 
 def test_many_that_start_at_once_lose_no_change(backend):
     users = [backend() for _ in range(6)]
-    barrier = threading.Barrier(len(users))
-    failures, first = [], []
 
-    def change(n, aliases):
-        barrier.wait()
-        try:
-            if aliases.set("m", "champion", str(n), replace=False):
-                first.append(str(n))
-            aliases.set("m", f"a{n}", "1")
-        except Exception as e:  # noqa: BLE001
-            failures.append(e)
+    def change(n):
+        return users[n].set("m", "champion", str(n), replace=False), users[n].set("m", f"a{n}", "1")
 
-    threads = [threading.Thread(target=change, args=item) for item in enumerate(users)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert failures == []
-    assert users[0].get("m") == {"champion": first[0], **{f"a{n}": "1" for n in range(6)}}
-    assert len(first) == 1
+    answers = at_once(*(lambda n=n: change(n) for n in range(6)))
+    assert sorted(answers) == [(False, True)] * 5 + [(True, True)]
+    assert users[0].get("m") == {"champion": str(answers.index((True, True))), **{f"a{n}": "1" for n in range(6)}}
     assert users[0].generation() == 7
 
 
@@ -203,20 +164,139 @@ def test_loads_and_aliases_have_generations_of_their_own(loads, backend):
 
 def test_many_that_ask_at_once_for_one_model_are_all_heard(loads):
     users = [loads() for _ in range(6)]
-    barrier = threading.Barrier(len(users))
-    failures = []
-
-    def ask(part):
-        barrier.wait()
-        try:
-            part.set("m", loaded=True)
-        except Exception as e:  # noqa: BLE001
-            failures.append(e)
-
-    threads = [threading.Thread(target=ask, args=(part,)) for part in users]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert failures == []
+    assert at_once(*(lambda part=part: part.set("m", loaded=True) for part in users)) == [None] * 6
     assert (users[0].all(), users[0].generation()) == ({"m": True}, 6)
+
+
+def test_there_is_no_rollout_and_no_route_before_the_first(controls):
+    control = controls()
+    assert (control.routes.all(), control.routes.get("m"), control.generation()) == ({}, None, (0, 0, 0))
+    assert (control.rollouts.find(), control.rollouts.get("m-1"), control.rollouts.steps("m-1")) == ([], None, [])
+
+
+def test_all_of_a_change_is_seen_by_others(controls):
+    one, other = controls(), controls()
+    one.aliases.set("m", "former", "0")
+    step = StepRecord(rollout="m-1", step=0, what="shadow: 50 %", began=2.5)
+    event = Event(time=2.0, who="me@here", model="m", rollout="m-1", kind="started", message="it began", details={"weight": 0.5, "n": [1]})
+    measurement = Measurement(rollout="m-1", step=0, metric="errorRate", time=3.0, outcome="Successful", message="0 of 9", value=0.0, n=9)
+    kept = one.rollouts.commit(
+        Change(
+            model="m",
+            rollout=ROLLOUT,
+            steps=(step,),
+            events=(event, event),
+            measurements=(measurement,),
+            route=ROUTE,
+            aliases={"champion": "1", "challenger": "2", "former": None, "none": None},
+        )
+    )
+    assert kept.rollout == msgspec.structs.replace(ROLLOUT, revision=1)
+    assert [e.id for e in kept.events] == sorted({e.id for e in kept.events})
+    assert other.rollouts.get("m-1") == kept.rollout
+    assert other.rollouts.find() == [kept.rollout]
+    assert other.rollouts.steps("m-1") == [step]
+    assert other.events.find() == list(kept.events)
+    assert [msgspec.structs.replace(e, id=0) for e in other.events.find()] == [event, event]
+    assert other.measurements.find("m-1") == [measurement]
+    assert other.routes.all() == {"m": ROUTE}
+    assert other.routes.get("m") == ROUTE
+    assert other.aliases.get("m") == {"champion": "1", "challenger": "2"}
+    assert other.generation() == one.generation()
+
+
+def test_a_change_replaces_steps_and_adds_the_rest(controls):
+    control = controls()
+    first = control.rollouts.commit(Change(model="m", rollout=ROLLOUT, route=ROUTE)).rollout
+    began = StepRecord(rollout="m-1", step=0, what="shadow", began=1.0)
+    done = msgspec.structs.replace(began, ended=2.0, outcome="done")
+    second = control.rollouts.commit(Change(model="m", rollout=first, steps=(began,))).rollout
+    moved = msgspec.structs.replace(second, status="Completed", step=3, ended=9.0, message="all is well", stage=2, stage_began=8.0)
+    third = control.rollouts.commit(
+        Change(model="m", rollout=moved, steps=(done, msgspec.structs.replace(began, step=1)), route=None)
+    ).rollout
+    assert third == msgspec.structs.replace(moved, revision=3)
+    assert control.rollouts.get("m-1") == third
+    assert [s.ended for s in control.rollouts.steps("m-1")] == [2.0, 0.0]
+    assert control.routes.all() == {}
+
+
+def test_the_generation_grows_with_what_workers_must_follow_and_with_nothing_else(controls):
+    control = controls()
+    control.rollouts.commit(Change(model="m", rollout=ROLLOUT, route=ROUTE, aliases={"champion": "1"}))
+    aliases, loads, routes = control.generation()
+    assert (aliases > 0, loads, routes > 0) == (True, 0, True)
+    event = Event(time=1.0, who="me", model="m", kind="step", message="step")
+    control.rollouts.commit(Change(model="m", events=(event,), aliases={"champion": "1", "none": None}))
+    assert control.generation() == (aliases, loads, routes)
+    control.rollouts.commit(Change(model="m", route=ROUTE))
+    assert control.generation()[2] > routes
+    control.rollouts.commit(Change(model="m", aliases={"champion": None}))
+    assert control.generation()[0] > aliases
+
+
+@pytest.mark.parametrize("revision", [0, 2])
+def test_a_change_of_what_was_read_long_ago_changes_nothing(controls, revision):
+    control = controls()
+    control.rollouts.commit(Change(model="m", rollout=ROLLOUT))
+    event = Event(time=1.0, who="me", model="m", kind="step", message="step")
+    stale = msgspec.structs.replace(ROLLOUT, revision=revision, message="stale")
+    with pytest.raises(RolloutChanged, match="m-1 was changed by somebody else"):
+        control.rollouts.commit(Change(model="m", rollout=stale, events=(event,), route=ROUTE, aliases={"champion": "9"}))
+    assert control.rollouts.get("m-1") == msgspec.structs.replace(ROLLOUT, revision=1)
+    assert (control.events.find(), control.routes.all(), control.aliases.all()) == ([], {}, {})
+
+
+def test_a_model_has_one_active_rollout(controls):
+    control = controls()
+    first = control.rollouts.commit(Change(model="m", rollout=ROLLOUT)).rollout
+    with pytest.raises(RolloutChanged, match="m-1 is active"):
+        control.rollouts.commit(Change(model="m", rollout=msgspec.structs.replace(ROLLOUT, id="m-2")))
+    control.rollouts.commit(Change(model="n", rollout=msgspec.structs.replace(ROLLOUT, id="n-1", model="n", status="Paused")))
+    control.rollouts.commit(Change(model="m", rollout=msgspec.structs.replace(first, status="Aborted")))
+    control.rollouts.commit(Change(model="m", rollout=msgspec.structs.replace(ROLLOUT, id="m-2")))
+    assert [r.id for r in control.rollouts.find()] == ["m-2", "n-1", "m-1"]
+    assert [r.id for r in control.rollouts.find(limit=1)] == ["m-2"]
+    assert control.rollouts.find(limit=0) == []
+    assert [r.id for r in control.rollouts.find(model="m")] == ["m-2", "m-1"]
+    assert [r.id for r in control.rollouts.find(active=True)] == ["m-2", "n-1"]
+    assert [r.id for r in control.rollouts.find(model="m", active=False)] == ["m-1"]
+
+
+def test_of_many_that_change_a_rollout_at_once_one_wins(controls):
+    read = controls().rollouts.commit(Change(model="m", rollout=ROLLOUT)).rollout
+    users = [controls() for _ in range(6)]
+    changes = [Change(model="m", rollout=msgspec.structs.replace(read, step=n), aliases={"champion": str(n)}) for n in range(6)]
+    answers = at_once(*(lambda u=u, c=c: u.rollouts.commit(c) for u, c in zip(users, changes, strict=True)))
+    won = [a for a in answers if isinstance(a, Change)]
+    assert [type(a) for a in answers if not isinstance(a, Change)] == [RolloutChanged] * 5
+    assert users[0].rollouts.get("m-1") == won[0].rollout
+    assert won[0].rollout.revision == 2
+    assert users[0].aliases.get("m") == {"champion": str(won[0].rollout.step)}
+
+
+def test_of_many_that_start_a_rollout_at_once_one_wins(controls):
+    users = [controls() for _ in range(6)]
+    started = [Change(model="m", rollout=msgspec.structs.replace(ROLLOUT, id=f"m-{n}")) for n in range(6)]
+    answers = at_once(*(lambda u=u, c=c: u.rollouts.commit(c) for u, c in zip(users, started, strict=True)))
+    assert sum(isinstance(a, Change) for a in answers) == 1
+    assert sum(isinstance(a, RolloutChanged) for a in answers) == 5
+    assert len(users[0].rollouts.find()) == 1
+
+
+def test_changes_of_different_models_and_of_aliases_never_lock_each_other_out(controls):
+    users = [controls() for _ in range(6)]
+    event = Event(time=1.0, who="me", model="m", kind="step", message="step")
+
+    def change(n):
+        for k in range(4):
+            if n % 2:
+                users[n].aliases.set("m", f"a{n}", str(k))
+                users[n].events.append([event])
+            else:
+                users[n].rollouts.commit(Change(model=f"m{n}", route=ROUTE, events=(event,), aliases={"champion": str(k)}))
+        return True
+
+    assert at_once(*(lambda n=n: change(n) for n in range(6))) == [True] * 6
+    assert users[0].generation() == (24, 0, 12)
+    assert len(users[0].events.find()) == 24

@@ -2,7 +2,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ekiben.state import MemoryAliases
-from ekiben.state.database import Database
 from ekiben.state.sql_aliases import SqlAliases
 
 _words = st.sampled_from(["a", "b"])
@@ -17,8 +16,8 @@ _changes = st.lists(
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(changes=_changes, number=st.integers(min_value=0))
-def test_the_database_and_its_twin_answer_alike_after_any_changes(tmp_path_factory, changes, number):
-    database = Database(f"sqlite:///{tmp_path_factory.mktemp('state') / 'control.db'}")
+def test_the_database_and_its_twin_answer_alike_after_any_changes(new_database, changes, number):
+    database = new_database()
     real, twin = SqlAliases(database), MemoryAliases()
     for change in changes:
         before = twin.generation()
