@@ -85,6 +85,12 @@ class Outputs:
         index = None if self.class_index is None else self.class_index[start:stop]
         return Outputs(stop - start, arrays, self.labels, index, self.threshold)
 
+    def pick(self, rows: Array) -> Outputs:
+        """The rows of an array of indices, as copies."""
+        arrays = {name: array[rows] for name, array in self.arrays.items()}
+        index = None if self.class_index is None else self.class_index[rows]
+        return Outputs(len(rows), arrays, self.labels, index, self.threshold)
+
     @staticmethod
     def join(parts: list[Outputs]) -> Outputs:
         """The rows of several parts, one at least, in order."""

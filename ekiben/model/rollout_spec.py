@@ -111,12 +111,13 @@ class MetricSpec(_Spec, frozen=True):
     table in docs/70-rollouts.md; ``interval`` to ``consecutiveErrorLimit`` are the analysis's where they are left out.
 
     Attributes:
-        max: The most that is right: a share for ``errorRate`` and ``invalidRate``, a PSI for ``drift``.
+        max: The most that is right: a share for ``errorRate``, a share beyond the champion's for ``invalidRate``, a PSI for
+            ``drift``, an error for a ``quality`` that is one (``mae``).
         max_ratio: ``latencyP95``: the most times the champion's.
-        min: The least that is right: ``agreement``, ``quality``.
+        min: The least that is right: ``agreement``, and a ``quality`` that grows with being right (``f1``).
         metric: ``quality``: which; empty takes the model's own.
         success_condition, failure_condition: With ``prometheus``: ``result < 0.05``.
-        dry_run: Measured and shown, and decides nothing.
+        dry_run: Measured and shown, and decides nothing; left out, as the built-in metric does: ``agreement`` and ``drift`` are so.
     """
 
     name: str
@@ -133,7 +134,7 @@ class MetricSpec(_Spec, frozen=True):
     failure_limit: int | None = None
     inconclusive_limit: int | None = None
     consecutive_error_limit: int | None = None
-    dry_run: bool = False
+    dry_run: bool | None = None
 
 
 class AnalysisSpec(_Spec, frozen=True):
@@ -144,7 +145,8 @@ class AnalysisSpec(_Spec, frozen=True):
         initial_delay: From the begin of a stage to its first measurement.
         count: Measurements of a stage after which a metric has had its say; 0 goes on as long as the stage.
         failure_limit: Failed measurements of a metric in a stage that are let pass.
-        inconclusive_limit: Inconclusive ones; one more pauses the rollout.
+        inconclusive_limit: Inconclusive ones; one more pauses the rollout. Left out, as many as an hour holds: a stage begins with
+            too few requests, which is Inconclusive, so that Argo's 0 would pause every stage at once.
         consecutive_error_limit: Errors in a row; one more fails it.
         min_requests: With fewer, of the challenger and of the champion, a measurement is Inconclusive.
         metrics: What is measured; empty takes all that is built in.
@@ -154,7 +156,7 @@ class AnalysisSpec(_Spec, frozen=True):
     initial_delay: Duration = 0
     count: int = 0
     failure_limit: int = 0
-    inconclusive_limit: int = 0
+    inconclusive_limit: int | None = None
     consecutive_error_limit: int = 4
     min_requests: int = 50
     metrics: tuple[MetricSpec, ...] = ()

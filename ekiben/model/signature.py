@@ -294,6 +294,27 @@ class Signature:
             return None
         return tuple(column.shape[1:] for column in self.as_batch(payload).columns.values())
 
+    def key_in(self, payload: Payload, name: str) -> str | None:
+        """The first row's value of an input as a routing key; None of no input or row, or where the value is missing or a NaN.
+
+        It is the same in whichever form the row came: 5, 5.0 and the 5.0 that a nullable integer's column holds are one key.
+        """
+        if not name or (payload.n if isinstance(payload, Batch) else len(payload)) == 0:
+            return None
+        if isinstance(payload, Batch):
+            value = payload.columns[name][0]
+            value = value.item() if isinstance(value, np.generic) else value
+        else:
+            row = payload[0]
+            value = (_astuple(row) if isinstance(row, msgspec.Struct) else row)[self._index[name]]
+        if isinstance(value, float):
+            with np.errstate(over="ignore"):
+                value = float(np.dtype(self._by_name[name].array_dtype).type(value)) if self._by_name[name].type == "float" else value
+            value = int(value) if value.is_integer() else value
+        elif isinstance(value, bool):
+            value = int(value)
+        return None if value is None or value != value or value == "" else str(value)  # noqa: PLR0124  a NaN differs from itself
+
     # values ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def check(self, batch: Batch) -> list[RowError]:

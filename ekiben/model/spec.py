@@ -14,6 +14,8 @@ from typing import Any, Literal
 import msgspec
 
 from ekiben.errors import SpecError
+from ekiben.model.plan_reading import right_in_plan, with_short_forms, with_steps_spelt_out
+from ekiben.model.rollout_checks import plan_contradictions, quality_contradictions, routing_contradictions
 from ekiben.model.rollout_spec import PlanSpec, QualitySpec, RoutingSpec
 
 Task = Literal["binary_classification", "multiclass_classification", "regression", "tensor"]
@@ -167,11 +169,16 @@ def spec_from_builtins(raw: Any, *, file: str) -> ModelSpec:
     Raises:
         SpecError: A field is missing, unknown, of the wrong type, or contradicts another.
     """
+    if isinstance(raw, dict) and "rollout" in raw:
+        raw = {**raw, "rollout": with_steps_spelt_out(raw["rollout"])}
     try:
         spec = msgspec.convert(raw, ModelSpec, strict=True)
     except msgspec.ValidationError as e:
         problem, _, where = str(e).partition(" - at `$")
-        raise SpecError(file, where.rstrip("`").lstrip(".") or "(top)", problem, _right(problem)) from None
+        where = where.rstrip("`").lstrip(".")
+        of_plan = re.match(r"rollout(?:\.|$)(.*)", where)
+        right = right_in_plan(problem, of_plan[1]) if of_plan else _right(problem)
+        raise SpecError(file, where or "(top)", problem, right) from None
     for field, problem, right in _contradictions(spec):
         raise SpecError(file, field, problem, right)
     return spec
@@ -187,7 +194,7 @@ def dump_spec(spec: ModelSpec) -> str:
 
 def json_schema() -> dict[str, Any]:
     """The JSON Schema of ``model.yaml``."""
-    return msgspec.json.schema(ModelSpec)
+    return with_short_forms(msgspec.json.schema(ModelSpec))
 
 
 def _right(problem: str) -> str:
@@ -217,6 +224,7 @@ def _contradictions(spec: ModelSpec) -> list[tuple[str, str, str]]:
             found.append((f"inputs[{n}].name", f"{item.name!r} cannot be the name of a field", right))
         found += [(f"inputs[{n}].{field}", problem, right) for field, problem, right in _input_contradictions(item)]
     found += _task_contradictions(spec)
+    found += _rollout_contradictions(spec)
     limits = (
         ("batching.max_batch_size", spec.batching.max_batch_size >= 1, "1 or more"),
         ("batching.max_queue_rows", spec.batching.max_queue_rows >= 1, "1 or more"),
@@ -225,6 +233,16 @@ def _contradictions(spec: ModelSpec) -> list[tuple[str, str, str]]:
         ("timeout_ms", spec.timeout_ms > 0, "more than 0"),
     )
     found += [(field, "is out of range", f"must be {right}") for field, ok, right in limits if not ok]
+    return found
+
+
+def _rollout_contradictions(spec: ModelSpec) -> list[tuple[str, str, str]]:
+    found = routing_contradictions(spec.routing, {i.name: i.type for i in spec.inputs})
+    if spec.quality is not None:
+        found += quality_contradictions(spec.quality, spec.task)
+    if spec.rollout is not None:
+        metric = spec.quality.metric if spec.quality is not None else ""
+        found += [(f"rollout.{field}", problem, right) for field, problem, right in plan_contradictions(spec.rollout, spec.task, metric)]
     return found
 
 

@@ -383,3 +383,75 @@ def test_tensors_whose_varying_dimension_is_empty_join_too():
     empty = signature.from_columns({"x": np.zeros((1, 0, 2), np.float32)})
 
     assert signature.merge([empty, empty, empty]).columns["x"].shape == (3, 0, 2)
+
+
+# routing keys ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+KEYED = Signature([
+    InputSpec(name="id", type="int"),
+    InputSpec(name="account", type="int", nullable=True),
+    InputSpec(name="name", type="string", nullable=True),
+    InputSpec(name="amount", type="float"),
+    InputSpec(name="is_new", type="bool"),
+    InputSpec(name="was_new", type="bool", nullable=True),
+])  # fmt: skip
+
+
+@given(
+    st.fixed_dictionaries(
+        {
+            "id": st.integers(-(2**53), 2**53) | st.integers(-1000, 1000).map(float),
+            "account": st.none() | st.integers(-(2**53), 2**53),
+            "name": st.none() | st.text(max_size=5),
+            "amount": st.floats(allow_nan=False, allow_infinity=False, width=64, min_value=-1e38, max_value=1e38)
+            | st.integers(-1000, 1000),
+            "is_new": st.booleans(),
+            "was_new": st.none() | st.booleans(),
+        }
+    )
+)
+def test_a_key_is_the_same_in_whichever_form_its_row_came(row):
+    as_object = KEYED.parse_rows([row, row])
+    as_list = KEYED.parse_rows([[row[name] for name in KEYED.names]])
+    for name in KEYED.names:
+        key = KEYED.key_in(as_object, name)
+        assert KEYED.key_in(as_list, name) == key
+        assert KEYED.key_in(KEYED.batch(as_object), name) == key
+        assert (key is None) == (row[name] in (None, ""))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "key"),
+    [
+        ("id", 7, "7"), ("id", 7.0, "7"), ("id", -(2**63), "-9223372036854775808"), ("account", 7, "7"), ("account", None, None),
+        ("name", "Ann", "Ann"), ("name", "", None), ("name", None, None), ("amount", 0.5, "0.5"), ("amount", 3, "3"), ("amount", -0.0, "0"),
+        ("is_new", True, "1"), ("was_new", False, "0"), ("was_new", None, None),
+    ],
+)  # fmt: skip
+def test_what_a_key_is(name, value, key):
+    row = {"id": 1, "account": 2, "name": "n", "amount": 1.5, "is_new": False, "was_new": True, name: value}
+    rows = KEYED.parse_rows([row, {**row, "name": "another"}])
+    assert KEYED.key_in(rows, name) == key
+    assert KEYED.key_in(KEYED.batch(rows), name) == key
+
+
+def test_a_key_of_a_matrix():
+    batch = OF_FLOATS.from_columns({"m": np.array([[1.25, np.nan, 3.0]], np.float32)})
+    assert batch.matrix is not None
+    assert [OF_FLOATS.key_in(batch, name) for name in "abc"] == ["1.25", None, "3"]
+    assert OF_FLOATS.key_in(OF_FLOATS.parse_rows([[1.25, None, 3]]), "a") == "1.25"
+
+
+def test_without_a_name_or_a_row_there_is_no_key():
+    rows = KEYED.parse_rows([[1, 2, "n", 1.5, True, True]])
+    assert KEYED.key_in(rows, "") is None
+    assert KEYED.key_in([], "id") is None
+    assert KEYED.key_in(KEYED.batch(rows).take(slice(0, 0)), "id") is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("id", 10**400), ("id", math.inf), ("amount", 1e300), ("amount", math.inf), ("amount", -math.inf)]
+)
+def test_a_value_that_its_column_cannot_hold_has_a_key_too(name, value):
+    row = {"id": 1, "account": 2, "name": "n", "amount": 1.5, "is_new": False, "was_new": True, name: value}
+    assert KEYED.key_in(KEYED.parse_rows([row]), name)
