@@ -138,3 +138,19 @@ class StatusView(msgspec.Struct, frozen=True, kw_only=True):
     next: str = ""
     workers: tuple[WorkerView, ...] = ()
     controller: str | None = None
+
+
+class RollbackView(msgspec.Struct, frozen=True, kw_only=True):
+    """A model that went back to a former champion, with no rollout active.
+
+    Attributes:
+        model: The model.
+        champion: The version that answers from now on.
+        was: The version that was champion until now; it stays loaded as ``challenger``, for inspection.
+        message: What happened, a sentence.
+    """
+
+    model: str
+    champion: str
+    was: str
+    message: str
