@@ -2,20 +2,27 @@
 
 | metric | labels | meaning |
 |---|---|---|
-| ``ekiben_predictions_total`` | model, version, status | requests by how they ended: ok, invalid, refused, expired, failed |
+| ``ekiben_predictions_total`` | model, version, arm, status | requests by how they ended: ok, invalid, refused, expired, failed |
 | ``ekiben_predicted_rows_total`` | model, version | rows computed |
-| ``ekiben_prediction_latency_seconds`` | model, version | from a request's arrival to its computed answer |
+| ``ekiben_prediction_latency_seconds`` | model, version, arm | from a request's arrival to its computed answer |
 | ``ekiben_queue_seconds`` | model, version | from a request's entry into the queue to its batch's begin |
 | ``ekiben_queue_rows`` | model, version | rows that wait now, looked at twice a second |
 | ``ekiben_batch_size`` | model, version | rows in a batch |
 | ``ekiben_compute_seconds_total`` | model, version, batch_size, phase | time the model was busy with batches of up to so many rows (of
   more than half as many); phase is input (gather and check rows) or infer (the predictor) |
 | ``ekiben_request_compute_seconds_total`` | model, version, phase | the same, counted once for each answered request of a batch |
-| ``ekiben_failed_seconds_total`` | model, version | time that requests without a prediction took |
+| ``ekiben_failed_seconds_total`` | model, version, arm | time that requests without a prediction took |
 | ``ekiben_last_inference_timestamp_seconds`` | model, version | when the last batch ended, seconds since the epoch |
 | ``ekiben_model_load_seconds`` | model, version | time to load, check and warm a version |
-| ``ekiben_prediction_distribution`` | model, version, class | rows by predicted class |
-| ``ekiben_prediction_errors_total`` | model, version, error | requests without a prediction, by error |
+| ``ekiben_prediction_distribution`` | model, version, arm, class | rows by predicted class |
+| ``ekiben_prediction_errors_total`` | model, version, arm, error | requests without a prediction, by error |
+| ``ekiben_fallbacks_total`` | model, version, arm | requests that failed on an arm and that the champion answered instead |
+| ``ekiben_shadow_rows_total`` | model, version, result | rows of a shadow: agreed, differed, dropped |
+| ``ekiben_route_weight`` | model, version, arm | percent of the traffic that an arm has |
+| ``ekiben_control_database_up`` | | whether the control database could be reached last time |
+
+The arm is ``champion``, ``challenger``, an experiment's arm, ``pinned`` (the version stands in the path), ``fallback`` (the
+champion, where another arm failed) or ``shadow``.
 
 Each worker writes its own values; BentoML's ``/metrics`` adds them up. What every batch changes and nobody needs at once
 (compute, last inference) is gathered and written twice a second: a write costs a few microseconds.
@@ -48,6 +55,7 @@ from ekiben.errors import (
 _SECONDS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 _LABELS = ("model", "version")
+_ARM_LABELS = (*_LABELS, "arm")
 PHASES = ("input", "infer")
 """Of a batch: its rows are gathered and checked, then predicted."""
 
@@ -80,10 +88,10 @@ class Metrics:
     def __init__(self, registry: CollectorRegistry, *, wall: Callable[[], float] = time.time) -> None:
         self.wall = wall
         self._registry = registry
-        self.predictions = Counter("ekiben_predictions", "Requests by how they ended", [*_LABELS, "status"], registry=registry)
+        self.predictions = Counter("ekiben_predictions", "Requests by how they ended", [*_ARM_LABELS, "status"], registry=registry)
         self.rows = Counter("ekiben_predicted_rows", "Rows computed", _LABELS, registry=registry)
         self.latency = BatchedHistogram(
-            "ekiben_prediction_latency_seconds", "From a request's arrival to its answer", _LABELS, buckets=_SECONDS, registry=registry
+            "ekiben_prediction_latency_seconds", "From a request's arrival to its answer", _ARM_LABELS, buckets=_SECONDS, registry=registry
         )
         self.queue = BatchedHistogram("ekiben_queue_seconds", "Time in the queue", _LABELS, buckets=_SECONDS, registry=registry)
         self.queue_rows = Gauge("ekiben_queue_rows", "Rows that wait now", _LABELS, multiprocess_mode="livesum", registry=registry)
@@ -92,23 +100,35 @@ class Metrics:
             "ekiben_model_load_seconds", "Time to load, check and warm a version", _LABELS, multiprocess_mode="max", registry=registry
         )
         self.distribution = Gauge(
-            "ekiben_prediction_distribution", "Rows by predicted class", [*_LABELS, "class"], multiprocess_mode="sum", registry=registry
+            "ekiben_prediction_distribution", "Rows by predicted class", [*_ARM_LABELS, "class"], multiprocess_mode="sum", registry=registry
         )
-        self.errors = Counter("ekiben_prediction_errors", "Requests without a prediction", [*_LABELS, "error"], registry=registry)
+        self.errors = Counter("ekiben_prediction_errors", "Requests without a prediction", [*_ARM_LABELS, "error"], registry=registry)
         self.compute = Counter(
             "ekiben_compute_seconds", "Time the model was busy, by batch size", [*_LABELS, "batch_size", "phase"], registry=registry
         )
         self.request_compute = Counter(
             "ekiben_request_compute_seconds", "Time of its batch, for each answered request", [*_LABELS, "phase"], registry=registry
         )
-        self.failed_seconds = Counter("ekiben_failed_seconds", "Time of requests without a prediction", _LABELS, registry=registry)
+        self.failed_seconds = Counter("ekiben_failed_seconds", "Time of requests without a prediction", _ARM_LABELS, registry=registry)
+        self.fallbacks = Counter("ekiben_fallbacks", "Requests of an arm that the champion answered", _ARM_LABELS, registry=registry)
+        self.shadow_rows = Counter("ekiben_shadow_rows", "Rows of a shadow", [*_LABELS, "result"], registry=registry)
+        self.weight = Gauge(
+            "ekiben_route_weight", "Percent of the traffic of an arm", _ARM_LABELS, multiprocess_mode="livemostrecent", registry=registry
+        )
+        self.control_up = Gauge(
+            "ekiben_control_database_up", "Whether the control database can be reached", multiprocess_mode="livemin", registry=registry
+        )
         self.last_inference = Gauge(
             "ekiben_last_inference_timestamp_seconds", "End of the last batch", _LABELS, multiprocess_mode="max", registry=registry
         )
 
-    def of(self, model: str, version: str, labels: Sequence[str]) -> VersionMetrics:
+    def of(self, model: str, version: str) -> VersionMetrics:
         """The children for one version, looked up once."""
-        return VersionMetrics(self, model, version, labels)
+        return VersionMetrics(self, model, version)
+
+    def arm(self, model: str, version: str, arm: str, labels: Sequence[str]) -> ArmMetrics:
+        """The children for one arm of a version, looked up once."""
+        return ArmMetrics(self, model, version, arm, labels)
 
     def collect(self) -> Iterable[Metric]:
         """The values of all workers of this server; reads their files, so call it in a thread."""
@@ -122,56 +142,39 @@ class Metrics:
 class VersionMetrics:
     """The collectors of one version."""
 
-    def __init__(self, metrics: Metrics, model: str, version: str, labels: Sequence[str]) -> None:
+    def __init__(self, metrics: Metrics, model: str, version: str) -> None:
         self._metrics = metrics
         self._names = (model, version)
-        self._ok = metrics.predictions.labels(model, version, "ok")
         self._rows = metrics.rows.labels(model, version)
-        self._latency = metrics.latency.labels(model, version)
         self._queue = metrics.queue.labels(model, version)
         self._batch_size = metrics.batch_size.labels(model, version)
         self._queue_rows = metrics.queue_rows.labels(model, version)
         self._spent = [[0.0, 0.0] for _ in (*_ROWS, None)]
         self._spent_on_requests = [0.0, 0.0]
         self._last_batch = 0.0
-        self._failed_seconds = metrics.failed_seconds.labels(model, version)
         self._wall = metrics.wall
-        self._classes = [metrics.distribution.labels(model, version, label) for label in labels]
 
     def loaded(self, seconds: float) -> None:
         """The version was loaded in so many seconds."""
         self._metrics.load_seconds.labels(*self._names).set(seconds)
 
-    def batch(
-        self,
-        rows: int,
-        latencies: Sequence[float],
-        queue_times: Sequence[float],
-        class_index: npt.NDArray[np.intp] | None,
-        compute: tuple[float, float],
-    ) -> None:
-        """A batch of so many rows answered one request for each latency and queue time.
+    def batch(self, rows: int, queue_times: Sequence[float], compute: tuple[float, float]) -> None:
+        """A batch of so many rows answered one request for each queue time.
 
         Args:
             rows: Rows computed.
-            latencies: From arrival to answer, seconds, a request each.
-            queue_times: In the queue, seconds, a request each.
-            class_index: The predicted class of each row; None where the model has no classes.
+            queue_times: In the queue, seconds, an answered request each.
             compute: What the batch took, a phase each, seconds.
         """
-        if latencies:
-            self._ok.inc(len(latencies))
-            self._latency.observe_many(latencies)
+        if queue_times:
             self._queue.observe_many(queue_times)
         self._rows.inc(rows)
         self._batch_size.observe(rows)
         spent = self._spent[bisect_left(_ROWS, rows)]
         for phase, seconds in enumerate(compute):
             spent[phase] += seconds
-            self._spent_on_requests[phase] += seconds * len(latencies)
+            self._spent_on_requests[phase] += seconds * len(queue_times)
         self._last_batch = self._wall()
-        if class_index is not None:
-            self._count_classes(class_index)
 
     def write(self, queued_rows: int) -> None:
         """Writes what was gathered since the last time, and how many rows wait now."""
@@ -190,7 +193,26 @@ class VersionMetrics:
         self._spent_on_requests[:] = 0.0, 0.0
         self._last_batch = 0.0
 
-    def _count_classes(self, class_index: npt.NDArray[np.intp]) -> None:
+
+class ArmMetrics:
+    """The collectors of one arm of a version."""
+
+    def __init__(self, metrics: Metrics, model: str, version: str, arm: str, labels: Sequence[str]) -> None:
+        self._metrics = metrics
+        self._names = (model, version, arm)
+        self._ok = metrics.predictions.labels(*self._names, "ok")
+        self._latency = metrics.latency.labels(*self._names)
+        self._failed_seconds = metrics.failed_seconds.labels(*self._names)
+        self._classes = [metrics.distribution.labels(*self._names, label) for label in labels]
+        self._has_weight = False
+
+    def answered(self, latencies: Sequence[float]) -> None:
+        """Requests were answered, one for each latency, seconds from arrival to answer."""
+        self._ok.inc(len(latencies))
+        self._latency.observe_many(latencies)
+
+    def classes(self, class_index: npt.NDArray[np.intp]) -> None:
+        """Counts the predicted class of each row."""
         if len(class_index) == 1:
             self._classes[int(class_index[0])].inc()
             return
@@ -205,6 +227,30 @@ class VersionMetrics:
         for error in errors:
             self._metrics.predictions.labels(*self._names, status_of(error)).inc()
             self._metrics.errors.labels(*self._names, type(error).__name__).inc()
+
+    def fell_back(self) -> None:
+        """The champion answers a request that failed here."""
+        self._metrics.fallbacks.labels(*self._names).inc()
+
+    def compared(self, rows: int, agreed: int) -> None:
+        """A shadow's rows were compared with the champion's, and so many had the same prediction."""
+        shadow_rows, names = self._metrics.shadow_rows, self._names[:2]
+        shadow_rows.labels(*names, "agreed").inc(agreed)
+        shadow_rows.labels(*names, "differed").inc(rows - agreed)
+
+    def dropped(self, rows: int) -> None:
+        """A shadow's rows were left out."""
+        self._metrics.shadow_rows.labels(*self._names[:2], "dropped").inc(rows)
+
+    def weight(self, percent: float) -> None:
+        """The arm has so much of the traffic."""
+        self._has_weight = True
+        self._metrics.weight.labels(*self._names).set(percent)
+
+    def no_weight(self) -> None:
+        """The arm is gone, and what was said of its traffic is over."""
+        if self._has_weight:
+            self.weight(0.0)
 
 
 _STATUS: dict[type[RequestError], str] = {

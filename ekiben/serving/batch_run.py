@@ -58,6 +58,7 @@ class Pending(msgspec.Struct):
         queued: Clock at which it entered the queue.
         shapes: Only requests of equal shapes share a batch.
         future: Where its answer goes.
+        call: What else is known of it; None for requests that only compute.
     """
 
     payload: Payload
@@ -67,6 +68,7 @@ class Pending(msgspec.Struct):
     queued: float
     shapes: Any
     future: asyncio.Future[Answer]
+    call: Any = None
 
 
 class BatchReport(NamedTuple):
@@ -78,6 +80,7 @@ class BatchReport(NamedTuple):
         members: The requests in it.
         results: For each, its answer or why it has none.
         outputs: All outputs; None where nothing could be computed.
+        is_whole: Whether every member is answered with its rows of the outputs, in order.
     """
 
     rows: int
@@ -87,6 +90,7 @@ class BatchReport(NamedTuple):
     members: list[Pending]
     results: list[Answer | RequestError]
     outputs: Outputs | None
+    is_whole: bool = False
 
 
 _Computed = tuple[list[Answer | RequestError], Outputs | None, float]
@@ -113,14 +117,16 @@ class BatchRun:
             members: Its requests, of one shape.
         """
         started = self._clock()
+        is_whole = False
         try:
             results, outputs, prepared = self._compute_together(members)
+            is_whole = outputs is not None and outputs.n == sum([p.n for p in members])
         except EkibenError as e:
             results, outputs, prepared = self._compute_apart(members, e, started)
         except (Exception, SystemExit) as e:  # noqa: BLE001  whatever a model raises answers its requests and not the server
             failure = PredictionFailed(f"the model failed: {type(e).__name__}: {e}")
             results, outputs, prepared = self._compute_apart(members, failure, started)
-        return BatchReport(outputs.n if outputs else 0, started, prepared, self._clock(), members, results, outputs)
+        return BatchReport(outputs.n if outputs else 0, started, prepared, self._clock(), members, results, outputs, is_whole)
 
     def _compute_together(self, members: list[Pending]) -> _Computed:
         batch = self._signature.merge([p.payload for p in members])

@@ -20,6 +20,7 @@ import math
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from ekiben.errors import DeadlineExceeded, NotReady, QueueFull
 from ekiben.model.predictor import Predictor
@@ -101,7 +102,7 @@ class Batcher:
                 retry_after_s=max(wait, 0.1),
             )
 
-    def submit(self, payload: Payload, n: int, *, received: float, deadline: float) -> asyncio.Future[Answer]:
+    def submit(self, payload: Payload, n: int, *, received: float, deadline: float, call: Any = None) -> asyncio.Future[Answer]:
         """Queues a request of n rows.
 
         Args:
@@ -109,13 +110,14 @@ class Batcher:
             n: Its rows.
             received: Clock at which the request came.
             deadline: Clock by which it must be answered.
+            call: What else is known of it, for whoever is told of the batch.
 
         Returns:
             A future with the answer, or with the `RequestError` that says why there is none.
         """
         now = self._clock()
         future: asyncio.Future[Answer] = self._loop.create_future()
-        pending = Pending(payload, n, received, deadline, now, self._signature.shapes(payload), future)
+        pending = Pending(payload, n, received, deadline, now, self._signature.shapes(payload), future, call)
         with self._lock:
             self._queue.put(pending)
             is_idle = self._running is None
@@ -226,7 +228,8 @@ class Batcher:
         # Meanwhile some were answered, at their deadline, or given up: they are no part of what is reported.
         waiting = [n for n, pending in enumerate(report.members) if not pending.future.done()]
         if len(waiting) < len(report.members):
-            report = report._replace(members=[report.members[n] for n in waiting], results=[report.results[n] for n in waiting])
+            members, results = [report.members[n] for n in waiting], [report.results[n] for n in waiting]
+            report = report._replace(members=members, results=results, is_whole=False)
         self._report(report)
         for pending, result in zip(report.members, report.results, strict=True):
             if isinstance(result, Answer):

@@ -1,24 +1,33 @@
 """The path of one request, for every transport.
 
-    transport: read the head ─▶ admit() ─▶ read and decode the body ─▶ infer() ─▶ encode ─▶ client
+    transport: read the head ─▶ admit() ─▶ read and decode the body ─▶ identify() ─▶ infer() ─▶ encode ─▶ client
 
-`DataPlane.admit` decides with nothing but the head of the request: does the version exist and answer, and can it answer in
-time? What is refused costs no decoding. `DataPlane.infer` hands the rows to the version's batcher and waits for its answer.
+`DataPlane.admit` decides with nothing but the head of the request: does the model exist, which arm answers, and can it answer
+in time? What is refused costs no decoding. `DataPlane.identify` gives the request its id and, where the routing key is in the
+body or is the id, its arm. `DataPlane.infer` hands the rows to the version's batcher and waits for its answer; where an arm on
+trial fails, the champion answers.
 """
 
 from __future__ import annotations
 
 import os
 from binascii import hexlify
+from collections.abc import Mapping
 from itertools import count
 
 import msgspec
 
 from ekiben.errors import DeadlineExceeded, InvalidRequest, NotReady, RequestError
 from ekiben.model.signature import Batch, Payload
+from ekiben.rollout.router import CHAMPION_ARM, PINNED_ARM, RoutingTable
+from ekiben.serving.arm_record import ArmRecord
 from ekiben.serving.batch_run import Answer, Clock
 from ekiben.serving.host import Host
 from ekiben.serving.loaded_version import LoadedVersion
+from ekiben.serving.snapshot import Way
+
+FALLBACK_ARM = "fallback"
+_NO_HEADERS: Mapping[bytes, bytes] = {}
 
 
 class Call(msgspec.Struct):
@@ -26,13 +35,25 @@ class Call(msgspec.Struct):
 
     Attributes:
         served: The version that answers.
+        arm: Its arm.
+        record: What happens to the arm's requests.
         received: Clock at which it came.
         deadline: Clock by which it must be answered.
+        request_id: Its id; empty until it is identified.
+        key: Its routing key; None where it does not matter, or is not known yet.
+        way: The way of its model's requests; None where the version stands in the path.
+        is_open: Whether its arm depends on what is not read yet.
     """
 
     served: LoadedVersion
+    arm: str
+    record: ArmRecord
     received: float
     deadline: float
+    request_id: str = ""
+    key: str | None = None
+    way: Way | None = None
+    is_open: bool = False
 
     def limit(self, timeout_ms: float | None) -> None:
         """Brings the deadline forward to a limit that came in the body."""
@@ -68,27 +89,100 @@ class DataPlane:
         """Why the server is not ready; empty when it is."""
         return ["the server is stopping"] if self.draining else [*self.problems, *self.host.not_ready()]
 
-    def admit(self, model: str, version: str | None, *, received: float, timeout_ms: float | None) -> Call:
+    def admit(
+        self,
+        model: str,
+        version: str | None,
+        *,
+        received: float,
+        timeout_ms: float | None,
+        headers: Mapping[bytes, bytes] = _NO_HEADERS,
+        query: bytes = b"",
+    ) -> Call:
         """Decides with the head of a request alone.
 
         Args:
             model: The model asked for.
-            version: The version asked for; None for the one that answers by default.
+            version: The version asked for; None for the one that the model's routes say.
             received: Clock at which the request came.
             timeout_ms: The client's own limit; None takes the spec's.
+            headers: The request's, by lower-case name.
+            query: What stands behind ``?``.
 
         Raises:
             UnknownModel, NotReady: There is nothing that could answer.
             QueueFull: The answer would come too late.
         """
-        served = self.host.find(model, version)
-        deadline = received + (served.timeout_s if timeout_ms is None else timeout_ms / 1000)
+        way = self.host.snapshot.ways.get(model) if version is None else None
+        if way is None:
+            served = self.host.find(model, version)
+            arm = CHAMPION_ARM if version is None else PINNED_ARM
+            call = Call(served, arm, served.record.arm(arm), received, received + _timeout_s(served, timeout_ms))
+            self._check_queue(call)
+            return call
+        call = Call(way.champion, CHAMPION_ARM, way.record, received, received + _timeout_s(way.champion, timeout_ms), "", None, way)
+        if way.table.is_plain or not self._route(call, way.table, headers, query):
+            self._check_queue(call)
+        return call
+
+    def _route(self, call: Call, table: RoutingTable, headers: Mapping[bytes, bytes], query: bytes) -> bool:
+        """Chooses the arm by the head, if it says enough; returns whether another arm than the champion has admitted it."""
+        choice = table.by_headers(headers)
+        call.key = key = table.key_of(headers, query)
+        if choice is None:
+            if key is None:
+                call.is_open = table.is_split
+                return False
+            choice = table.by_key(key)
+        return self._choose(call, choice.arm)
+
+    def _choose(self, call: Call, arm: str) -> bool:
+        """Gives a call to an arm, unless that is the champion's or cannot take it; returns whether it did."""
+        way = call.way
+        if arm == CHAMPION_ARM or way is None:
+            return False
+        (call.served, call.record), call.arm = way.arms[arm], arm
+        if call.served is way.champion:
+            return False  # of an A/A test: its queue is asked only once
         try:
-            served.batcher.admit(deadline)
+            self._check_queue(call)
+        except NotReady:
+            if not way.table.falls_back:
+                raise
+            self._fall_back(call, way.champion)
+            return False
+        return True
+
+    def _check_queue(self, call: Call) -> None:
+        """Refuses a request that its version could only answer too late.
+
+        Raises:
+            NotReady, QueueFull: As `Batcher.admit`.
+        """
+        try:
+            call.served.batcher.admit(call.deadline)
         except NotReady as refusal:
-            served.metrics.failed([refusal], self._clock() - received)
-            raise
-        return Call(served, received, deadline)
+            raise self.failed(call, refusal) from None
+
+    def identify(self, call: Call, request_id: str, payload: Payload) -> None:
+        """Gives a request its id and, where its arm was still open, its arm.
+
+        Args:
+            call: The request.
+            request_id: Its id.
+            payload: Its rows, which may hold the routing key.
+
+        Raises:
+            NotReady, QueueFull: It belongs to an experiment's arm, which cannot take it.
+        """
+        call.request_id = request_id
+        if call.is_open:
+            assert call.way is not None  # what is open has routes
+            table = call.way.table
+            call.is_open = False
+            key = call.served.predictor.signature.key_in(payload, table.key_input) if table.key_input else None
+            call.key = key or request_id
+            self._choose(call, table.by_key(call.key).arm)
 
     async def infer(self, call: Call, payload: Payload) -> Answer:
         """Predicts the rows of an admitted request.
@@ -102,9 +196,37 @@ class DataPlane:
             raise self.failed(call, InvalidRequest("the request has no rows; send at least one"))
         if call.deadline <= self._clock():
             raise self.failed(call, DeadlineExceeded("the deadline passed while the request was read; nothing was computed"))
-        return await call.served.batcher.submit(payload, n, received=call.received, deadline=call.deadline)
+        try:
+            return await call.served.batcher.submit(payload, n, received=call.received, deadline=call.deadline, call=call)
+        except RequestError:
+            if not self._falls_back(call):
+                raise
+        return await call.served.batcher.submit(payload, n, received=call.received, deadline=call.deadline, call=call)
+
+    def _falls_back(self, call: Call) -> bool:
+        """Gives a request that failed on an arm on trial to the champion, if there is time; users are not to pay for the trial.
+
+        Its failure is recorded as the arm's, its answer as nobody's.
+        """
+        way = call.way
+        if way is None or not way.table.falls_back or call.arm in (CHAMPION_ARM, FALLBACK_ARM) or call.deadline <= self._clock():
+            return False
+        champion = self.host.snapshot.default.get(call.served.model)
+        if champion is None or champion is call.served:
+            return False
+        self._fall_back(call, champion)
+        return True
+
+    @staticmethod
+    def _fall_back(call: Call, champion: LoadedVersion) -> None:
+        call.record.fell_back()
+        call.served, call.arm, call.record = champion, FALLBACK_ARM, champion.record.arm(FALLBACK_ARM)
 
     def failed(self, call: Call, error: RequestError) -> RequestError:
         """Counts a request that ends before it reached the batcher; returns its error, to be raised."""
-        call.served.metrics.failed([error], self._clock() - call.received)
+        call.record.failed([error], self._clock() - call.received)
         return error
+
+
+def _timeout_s(served: LoadedVersion, timeout_ms: float | None) -> float:
+    return served.timeout_s if timeout_ms is None else timeout_ms / 1000

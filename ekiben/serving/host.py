@@ -1,8 +1,9 @@
 """Which versions are loaded: load, swap, drain, unload.
 
-The host keeps one immutable snapshot of which version answers for which model. A change (an alias was moved, a model got
-its first version, somebody had one loaded or unloaded) makes a new snapshot and swaps it in, so that a request sees either
-the old or the new and nothing between. What fails to load is reported and never replaces what runs.
+The host keeps one immutable snapshot of who answers what. A change (an alias was moved, a rollout went on, somebody had a
+model loaded or unloaded) makes a new snapshot at once, of what is loaded, and swaps it in, so that a request sees either the
+old or the new and nothing between. What is not loaded yet is loaded beside that, and swapped in when it is there: a version
+that takes long to load holds nothing up. What fails to load is reported and never replaces what runs.
 """
 
 from __future__ import annotations
@@ -11,53 +12,31 @@ import asyncio
 import gc
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
-
-import msgspec
+from collections.abc import Callable, Sequence
+from typing import Final
 
 from ekiben.errors import EkibenError, NotReady, StateError, UnknownModel
 from ekiben.monitoring.metrics import Metrics
 from ekiben.registry import Registry, Version
+from ekiben.serving.arm_record import Taken
+from ekiben.serving.control_link import ControlLink
+from ekiben.serving.control_view import ControlView, LastKnown, read_view
+from ekiben.serving.load_meter import LoadMeter
 from ekiben.serving.loaded_version import LoadedVersion
 from ekiben.serving.loading import load_checked
+from ekiben.serving.memory import give_back_memory
+from ekiben.serving.shadowing import arrange_records, close_shadows, let_go
+from ekiben.serving.snapshot import Key, Snapshot, Wanted, snapshot_of, wanted_of
+from ekiben.state import Control
+from ekiben.state.workers import WorkerState
 
 logger = logging.getLogger("ekiben.host")
 
 POLL_S = 0.5
+_LOADS_AT_ONCE: Final = 2
 
-
-class Snapshot(msgspec.Struct, frozen=True):
-    """Which version answers.
-
-    Attributes:
-        default: Model → the version that answers when none is asked for.
-        loaded: (model, version) → every version in memory.
-        problems: ``model`` or ``model:version`` → why it is not served.
-        aliases: (model, alias) → the version it names, for the aliases that are served, where that version is loaded.
-        models: Names of the models that are to be served.
-        unloaded: Names of those that somebody had unloaded.
-    """
-
-    default: dict[str, LoadedVersion] = {}
-    loaded: dict[tuple[str, str], LoadedVersion] = {}
-    problems: dict[str, str] = {}
-    aliases: dict[tuple[str, str], str] = {}
-    models: tuple[str, ...] = ()
-    unloaded: frozenset[str] = frozenset()
-
-
-class Wanted(msgspec.Struct):
-    """What should be loaded.
-
-    Attributes:
-        versions: Model → ``champion`` and ``challenger`` → its version, where there is one that can be read.
-        problems: As in `Snapshot`.
-        unloaded: As in `Snapshot`.
-    """
-
-    versions: dict[str, dict[str, Version]]
-    problems: dict[str, str]
-    unloaded: frozenset[str]
+TakenFrom = tuple[str, str, str, Taken]
+"""Model, version and arm, and what happened to it."""
 
 
 class Host:
@@ -65,38 +44,57 @@ class Host:
 
     Args:
         models: Names of the models to serve, from the models folder.
-        registry: Where versions and aliases are, and what was asked to be loaded or unloaded.
+        registry: Where versions are.
+        control: What should be loaded and who answers.
         metrics: This process's collectors.
+        link: Hears whether the control database answers.
+        last_known: Keeps what it said last; None keeps nothing.
         providers: ONNX Runtime's execution providers to prefer.
         on_change: Called in the event loop after each swap.
 
     Attributes:
         folder: The models of the models folder.
-        snapshot: Which version answers now.
+        snapshot: Who answers now.
         loading: Versions being loaded.
         metrics: This process's collectors.
+        link: As given.
+        in_force: The generation that is in force, all of it loaded or refused.
+        in_force_at: Since when, seconds since the epoch.
     """
 
     def __init__(
         self,
         models: Sequence[str],
         registry: Registry,
+        control: Control,
         metrics: Metrics,
         *,
+        link: ControlLink,
+        last_known: LastKnown | None = None,
         providers: tuple[str, ...] = (),
         on_change: Callable[[], None] = lambda: None,
     ) -> None:
         self.folder = tuple(models)
         self.snapshot = Snapshot(problems=dict.fromkeys(models, "is being loaded"), models=self.folder)
-        self.loading: set[tuple[str, str]] = set()
         self.metrics = metrics
+        self.link = link
+        self.in_force: tuple[int, ...] = ()
+        self.in_force_at = 0.0
         self._registry = registry
+        self._control = control
+        self._last_known = last_known
         self._providers = providers
         self._on_change = on_change
-        self._generation: tuple[int, ...] = ()
+        self._meter = LoadMeter()
+        self._wanted = Wanted(ControlView(), {}, {}, {}, frozenset())
+        self._available: dict[Key, LoadedVersion] = {}
+        self._refused: dict[Key, str] = {}
+        self._loads: dict[Key, asyncio.Task[None]] = {}
+        self._load_slots = asyncio.Semaphore(_LOADS_AT_ONCE)
         self._refreshing = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
-        self._drains: dict[asyncio.Task[None], tuple[str, str]] = {}
+        self._drains: dict[asyncio.Task[None], Key] = {}
+        self._left: list[TakenFrom] = []
 
     # ── what the data plane asks ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -106,7 +104,12 @@ class Host:
         return self.snapshot.models
 
     @property
-    def unloading(self) -> set[tuple[str, str]]:
+    def loading(self) -> set[Key]:
+        """Versions that are being loaded."""
+        return set(self._loads)
+
+    @property
+    def unloading(self) -> set[Key]:
         """Versions that answer what they have taken, and then go."""
         return set(self._drains.values())
 
@@ -151,40 +154,80 @@ class Host:
         for version in self.snapshot.loaded.values():
             version.write_metrics()
 
+    def take_records(self) -> list[TakenFrom]:
+        """What happened to each arm since this was asked last, also of versions that are gone meanwhile; in the event loop."""
+        left, self._left = self._left, []
+        return [*left, *(taken for version in self._available.values() for taken in _taken(version))]
+
+    def say(self, worker: str) -> WorkerState:
+        """What this worker has loaded and follows."""
+        versions: dict[str, tuple[str, ...]] = {}
+        for model, version in sorted(self.snapshot.loaded):
+            versions[model] = (*versions.get(model, ()), version)
+        return WorkerState(
+            id=worker, models=self.models, versions=versions, problems=self.snapshot.problems,
+            generation=self.in_force, in_force_at=self.in_force_at,
+        )  # fmt: skip
+
     # ── life ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def start(self) -> None:
-        """Loads what should be served, then watches for changes until `stop`."""
-        await self.refresh()
+        """Loads what should be served, then watches for changes until `stop`.
+
+        While the control database is away, what was known last is served; where nothing is known, the server is not ready and
+        goes on asking.
+        """
+        try:
+            await self.refresh()
+        except StateError as e:
+            self.link.failed("read", e)
+            await self._start_without(e)
         # What is loaded now stays: keep the collector from walking it again and again.
         gc.collect()
         gc.freeze()
-        self._tasks = [asyncio.create_task(self._watch()), asyncio.create_task(self._write_metrics())]
+        self._tasks = [asyncio.create_task(work) for work in (self._watch(), self._write_metrics(), self._meter.run())]
+
+    async def _start_without(self, error: StateError) -> None:
+        view = await asyncio.to_thread(self._last_known.read) if self._last_known is not None else None
+        if view is None:
+            self.snapshot = Snapshot(problems=dict.fromkeys(self.folder, str(error)), models=self.folder)
+            return
+        async with self._refreshing:
+            self._follow(await asyncio.to_thread(wanted_of, view, self._registry, self.folder))
+        await self._loaded()
 
     async def stop(self) -> None:
         """Answers what is queued and unloads everything."""
-        for task in self._tasks:
+        for task in (*self._tasks, *self._loads.values()):
             task.cancel()
-        await asyncio.gather(*self._drains, *(v.drain() for v in self.snapshot.loaded.values()))
+        close_shadows(self.snapshot)
+        await asyncio.gather(*self._drains, *(v.drain() for v in self._available.values()))
 
     async def refresh(self) -> None:
-        """Brings what is loaded in line with the registry, now; tries again what failed before.
+        """Brings what is loaded in line with the control database, now; tries again what failed before.
 
         Raises:
             StateError: The control database cannot be read; nothing has changed.
         """
         async with self._refreshing:
             await self._refresh()
+        await self._loaded()
+
+    async def _loaded(self) -> None:
+        """Waits until everything that is being loaded is there, or refused."""
+        while self._loads:
+            await asyncio.wait(self._loads.values())
 
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(POLL_S)
             try:
                 async with self._refreshing:
-                    if await asyncio.to_thread(self._registry.generation) != self._generation:
+                    if await asyncio.to_thread(self._control.generation) != self._wanted.view.generation:
                         await self._refresh()
+                self.link.answered("read")
             except StateError as e:
-                logger.warning("the control database cannot be read, serving goes on unchanged: %s", e)
+                self.link.failed("read", e)
             except Exception:
                 logger.exception("the models cannot be looked for, serving goes on unchanged")
 
@@ -194,93 +237,72 @@ class Host:
             self.write_metrics()
 
     async def _refresh(self) -> None:
-        """Brings the snapshot in line with the registry; not twice at once.
+        """Brings the snapshot in line with the control database; not twice at once.
 
         Raises:
-            StateError: The control database cannot be read; nothing has changed.
+            StateError: It cannot be read; nothing has changed.
         """
-        generation = await asyncio.to_thread(self._registry.generation)
+        view = await asyncio.to_thread(read_view, self._control, self._registry)
+        self._refused.clear()
+        self._follow(await asyncio.to_thread(wanted_of, view, self._registry, self.folder))
+        self.link.answered("read")
+        if self._last_known is not None:
+            await asyncio.to_thread(self._last_known.write, view)
+
+    def _follow(self, wanted: Wanted) -> None:
+        """Has what is wanted answer, as far as it is loaded, and begins to load the rest."""
+        self._wanted = wanted
+        for key, stored in wanted.all().items():
+            if key not in self._available and key not in self._loads:
+                self._loads[key] = asyncio.create_task(self._load(stored))
+        self._swap()
+
+    def _swap(self) -> None:
+        """Puts a new snapshot in force and lets go of what it does not hold."""
         old = self.snapshot
-        wanted = await asyncio.to_thread(self._wanted)
-        loaded: dict[tuple[str, str], LoadedVersion] = {}
-        for stored in {v.tag: v for versions in wanted.versions.values() for v in versions.values()}.values():
-            key = (stored.model, stored.version)
-            if key in old.loaded:
-                loaded[key] = old.loaded[key]
-                continue
-            try:
-                loaded[key] = await self._load(stored)
-            except Exception as e:
-                logger.exception("refused %s", stored.tag)
-                wanted.problems[stored.tag] = str(e) if isinstance(e, EkibenError) else f"{type(e).__name__}: {e}"
-        default = self._defaults(wanted.versions, loaded, old, wanted.problems)
-        for kept in default.values():
-            loaded[kept.model, kept.version] = kept
-        aliases = {
-            (model, alias): stored.version
-            for model, versions in wanted.versions.items()
-            for alias, stored in versions.items()
-            if (model, stored.version) in loaded
-        }
-        self.snapshot = Snapshot(default, loaded, wanted.problems, aliases, tuple(wanted.versions), wanted.unloaded)
-        self._generation = generation
+        snapshot = snapshot_of(self._wanted, self._available, self._refused, old)
+        arrange_records(snapshot, self._wanted.view.routes, self._meter)
+        self.snapshot = snapshot
+        if not self._loads.keys() & self._wanted.all().keys() and self.in_force != self._wanted.view.generation:
+            self.in_force, self.in_force_at = self._wanted.view.generation, self.metrics.wall()
         self._on_change()
-        for key, version in old.loaded.items():
-            if key not in loaded:
-                self._unload(version)
+        for key in [key for key in self._available if key not in snapshot.loaded]:
+            self._unload(self._available.pop(key))
 
-    def _wanted(self) -> Wanted:
-        """What the registry says should be loaded. Runs in a thread."""
-        asked = self._registry.loads.all()
-        unloaded = frozenset(model for model, loaded in asked.items() if not loaded)
-        wanted = Wanted({model: {} for model in (*self.folder, *asked) if model not in unloaded}, {}, unloaded)
-        for model, versions in wanted.versions.items():
-            for alias, reference in (("champion", model), ("challenger", f"{model}:challenger")):
-                try:
-                    versions[alias] = self._registry.resolve(reference)
-                except StateError:
-                    raise
-                except EkibenError as e:
-                    if alias == "champion":
-                        wanted.problems[model] = str(e)
-                    if named := self._registry.aliases.get(model).get(alias):
-                        wanted.problems[f"{model}:{named}"] = str(e)
-        return wanted
-
-    def _defaults(
-        self,
-        wanted: Mapping[str, Mapping[str, Version]],
-        loaded: Mapping[tuple[str, str], LoadedVersion],
-        old: Snapshot,
-        problems: dict[str, str],
-    ) -> dict[str, LoadedVersion]:
-        default: dict[str, LoadedVersion] = {}
-        for model, versions in wanted.items():
-            champion = versions.get("champion")
-            if champion is not None and (model, champion.version) in loaded:
-                default[model] = loaded[model, champion.version]
-                continue
-            if champion is not None:
-                problems[model] = f"{champion.tag} was refused: {problems[champion.tag]}"
-            if model in old.default:
-                default[model] = old.default[model]
-                logger.error("%s: %s goes on answering; %s", model, old.default[model].version, problems.get(model, ""))
-        return default
-
-    async def _load(self, stored: Version) -> LoadedVersion:
-        started = time.monotonic()
-        self.loading.add((stored.model, stored.version))
+    async def _load(self, stored: Version) -> None:
+        """Loads a version and has it answer, or notes why it cannot."""
+        key = (stored.model, stored.version)
         try:
-            predictor, manifest, cost = await asyncio.to_thread(load_checked, stored, self._providers)
+            async with self._load_slots:
+                started = time.monotonic()
+                predictor, manifest, cost = await asyncio.to_thread(load_checked, stored, self._providers)
+                load_s = time.monotonic() - started
+        except Exception as e:
+            logger.exception("refused %s", stored.tag)
+            self._refused[key] = str(e) if isinstance(e, EkibenError) else f"{type(e).__name__}: {e}"
+        else:
+            logger.info("loaded %s in %.2f s on %s", stored.tag, load_s, predictor.runtime.device)
+            self._available[key] = LoadedVersion(stored, predictor, manifest=manifest, metrics=self.metrics, cost=cost, load_s=load_s)
         finally:
-            self.loading.discard((stored.model, stored.version))
-        load_s = time.monotonic() - started
-        logger.info("loaded %s in %.2f s on %s", stored.tag, load_s, predictor.runtime.device)
-        metrics = self.metrics.of(stored.model, stored.version, predictor.spec.labels)
-        return LoadedVersion(stored, predictor, manifest=manifest, metrics=metrics, cost=cost, load_s=load_s)
+            self._loads.pop(key, None)
+        try:
+            self._swap()
+        except Exception:
+            logger.exception("%s is loaded and cannot be put to use", stored.tag)
 
     def _unload(self, version: LoadedVersion) -> None:
         logger.info("unloading %s:%s", version.model, version.version)
-        task = asyncio.create_task(version.drain())
+        let_go(version)
+        task = asyncio.create_task(self._drain(version))
         self._drains[task] = (version.model, version.version)
         task.add_done_callback(self._drains.pop)
+
+    async def _drain(self, version: LoadedVersion) -> None:
+        await version.drain()
+        self._left += _taken(version)
+        del version
+        await asyncio.to_thread(give_back_memory)
+
+
+def _taken(version: LoadedVersion) -> list[TakenFrom]:
+    return [(version.model, version.version, arm, record.take()) for arm, record in version.record.arms.items()]

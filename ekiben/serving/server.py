@@ -9,23 +9,36 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from ekiben.errors import EkibenError, RequestError, SettingError
+from ekiben.guards.admin_key import AdminKey
 from ekiben.monitoring.metrics import Metrics
 from ekiben.registry import Registry
+from ekiben.rollout.experiment_operations import Experiments
+from ekiben.rollout.opening import open_controller
+from ekiben.rollout.operations import Operations
 from ekiben.serving.access_log import AccessLog
+from ekiben.serving.control_link import ControlLink
+from ekiben.serving.control_view import LastKnown
+from ekiben.serving.controller_thread import ControllerThread
 from ekiben.serving.dataplane import DataPlane
 from ekiben.serving.grpc.services import GrpcServices
 from ekiben.serving.host import Host
 from ekiben.serving.listener import BothProtocols, Listener
+from ekiben.serving.recorder import Recorder
 from ekiben.serving.repository import Repository
-from ekiben.serving.rest.app import ASGIApp, RestApp
+from ekiben.serving.rest.admin import Admin
+from ekiben.serving.rest.admin_experiments import experiment_routes
+from ekiben.serving.rest.app import ASGIApp, Part, RestApp
 from ekiben.serving.rest.codec import rows_payload
+from ekiben.serving.rest.ground_truth import GroundTruth
 from ekiben.serving.rest.platforms import PlatformRoutes
 from ekiben.serving.tracing import Tracer
 from ekiben.settings import Settings
+from ekiben.state import Control, memory_control
 
 logger = logging.getLogger("ekiben.server")
 
@@ -51,13 +64,19 @@ class Server:
         models: Names of the models to serve.
         settings: The settings in force.
         registry: Where versions are.
+        control: The control database; None takes one that lives as long as the server, over the registry's aliases.
         metrics: This process's collectors.
         fallback: BentoML's app.
         listener: Makes what listens on the data port, of the app to answer there; None for no data port.
         tracer: Makes spans, or None.
         clock: Monotonic seconds.
+        plans: The models folder, whose specs may hold plans of rollouts; None for none.
 
     Attributes:
+        control: As given.
+        host: The loaded versions.
+        plane: Runs requests.
+        recorder: Writes what happens to the control database.
         app: The front, for BentoML's own port.
         data_app: The front and gRPC, for the data port.
         repository: Answers the model repository extension.
@@ -69,17 +88,30 @@ class Server:
         *,
         settings: Settings,
         registry: Registry,
+        control: Control | None = None,
         metrics: Metrics,
         fallback: ASGIApp,
         listener: Callable[[ASGIApp], Listener] | None = None,
         tracer: Tracer | None = None,
         clock: Callable[[], float] = time.monotonic,
+        plans: Path | None = None,
     ) -> None:
         self._settings = settings
         self._clock = clock
         self._tracer = tracer
         self._log = AccessLog(settings.access_log_rate, lambda lines: os.write(sys.stdout.fileno(), lines))
-        self.host = Host(models, registry, metrics, providers=settings.onnx_providers, on_change=self._changed)
+        self.control = control if control is not None else memory_control(metrics.wall, aliases=registry.aliases, loads=registry.loads)
+        self.host = Host(
+            models,
+            registry,
+            self.control,
+            metrics,
+            link=ControlLink(metrics, metrics.wall),
+            last_known=LastKnown(settings.home, self.control.name),
+            providers=settings.onnx_providers,
+            on_change=self._changed,
+        )
+        self.recorder = Recorder(self.host, self.control, metrics.wall)
         self.plane = DataPlane(self.host, clock)
         self.repository = Repository(self.host, registry, allowed=settings.repository_api)
         self.app = RestApp(
@@ -91,12 +123,26 @@ class Server:
             max_body_bytes=settings.max_body_bytes,
             access_log=self._log,
             tracer=tracer,
+            parts=(*self._parts(registry, plans),),
         )
         self.grpc = GrpcServices(
             self.plane, self.repository, clock=clock, access_log=self._log, tracer=tracer, max_message_bytes=settings.max_body_bytes
         )
         self.data_app = BothProtocols(self.grpc.app, self.app)
+        self._controller = ControllerThread(open_controller(settings, self.control, registry, self.recorder.worker))
         self._listener = listener(self.data_app) if listener is not None else None
+
+    def _parts(self, registry: Registry, plans: Path | None) -> list[Part]:
+        """What answers beside inference: ground truth, and the admin API."""
+        control, limit, wall = self.control, self._settings.max_body_bytes, self.host.metrics.wall
+        experiments = experiment_routes(lambda who: Experiments(control, registry, who=who, wall=wall))
+        admin = Admin(
+            lambda who: Operations(control, registry, who=who, wall=wall, plan_folder=plans),
+            AdminKey.of(self._settings),
+            more=experiments,
+            max_body_bytes=limit,
+        )
+        return [GroundTruth(control.truths, lambda model: self.host.find(model, None).spec, max_body_bytes=limit, wall=wall), admin]
 
     def _changed(self) -> None:
         self.app.rebuild_routes()
@@ -115,6 +161,9 @@ class Server:
         except EkibenError:
             logger.exception("the models cannot be loaded")
             raise
+        self.recorder.start()
+        if self._settings.controller:
+            self._controller.start()
         await self._listen()
         for problem in self.plane.not_ready():
             logger.error("not ready: %s", problem)
@@ -134,7 +183,9 @@ class Server:
         if self._listener is not None:
             self.grpc.stop()
             await self._listener.stop()
+        await asyncio.to_thread(self._controller.stop)
         await self.host.stop()
+        await self.recorder.stop()
         await self._log.stop()
         if self._tracer is not None:
             await asyncio.to_thread(self._tracer.stop)
@@ -151,6 +202,7 @@ class Server:
             payload = rows_payload(signature, signature.parse_rows(instances))
         except RequestError as e:
             raise self.plane.failed(call, e) from None
+        self.plane.identify(call, self.plane.new_id(), payload)
         return (await self.plane.infer(call, payload)).rows()
 
     def _drain_on_sigterm(self) -> None:

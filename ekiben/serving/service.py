@@ -17,6 +17,8 @@ from ekiben.registry import Registry, open_registry
 from ekiben.registry.bento_parts import BentoParts
 from ekiben.serving.typed_api import make_service_class
 from ekiben.settings import Settings, load_settings
+from ekiben.state import Control
+from ekiben.state.opening import open_control
 
 logger = logging.getLogger("ekiben.service")
 
@@ -37,14 +39,16 @@ def build_service(models: str | Path) -> EkibenService:
     caller = sys._getframe(1).f_globals  # noqa: SLF001  BentoML finds a service by the module that assigns it
     folder = Path(caller.get("__file__") or ".").absolute().parent / models
     names = sorted(path.parent.name for path in folder.glob("*/model.yaml"))
-    registry = open_registry(settings, folder.parent)
+    control = open_control(settings)
+    registry = open_registry(settings, folder.parent, control)
     specs = [spec for name in names if (spec := _spec_of(name, folder, registry)) is not None]
     service = EkibenService(
         name=SERVICE_NAME,
         config={"workers": settings.workers, "traffic": {"timeout": 3600}},
         inner=make_service_class(specs),
     )
-    service.configure(names, settings, registry, caller["__name__"], BentoParts(names, registry, folder.parent))
+    parts = BentoParts(names, registry, folder.parent)
+    service.configure(names, settings, control=control, registry=registry, caller=caller["__name__"], folder=folder, parts=parts)
     return service
 
 
@@ -68,11 +72,15 @@ class EkibenService(Service):  # type: ignore[misc]  # BentoML ships no types
         server: This worker's server; there once `to_asgi` was called.
     """
 
-    def configure(self, models: list[str], settings: Settings, registry: Registry, caller: str, parts: BentoParts) -> None:
+    def configure(
+        self, models: list[str], settings: Settings, *, control: Control, registry: Registry, caller: str, folder: Path, parts: BentoParts
+    ) -> None:
         """Takes what the workers need. BentoML decides the constructor's arguments."""
         self._models = models
         self._settings = settings
+        self._control = control
         self._registry = registry
+        self._folder = folder
         self._caller_module = caller
         self._parts = parts
         self.server: Any = None
@@ -124,9 +132,11 @@ class EkibenService(Service):  # type: ignore[misc]  # BentoML ships no types
             self._models,
             settings=self._settings,
             registry=self._registry,
+            control=self._control,
             metrics=Metrics(prometheus_client.REGISTRY),
             fallback=fallback,
             listener=partial(Listener, settings=self._settings),
+            plans=self._folder,
             tracer=make_tracer(os.environ, BentoMLContainer.tracer_provider.get() if has_exporter else None),
         )
         return self.server.app

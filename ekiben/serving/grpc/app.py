@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, Final, NoReturn, Protocol
 
@@ -46,12 +46,14 @@ class RpcContext(msgspec.Struct):
         headers: The call's metadata.
         received: Clock at which it came.
         timeout_ms: The client's deadline, from when the call came; None where it has none.
+        reply_headers: What the answer's head says beside the usual.
     """
 
     path: str
     headers: Headers
     received: float
     timeout_ms: float | None
+    reply_headers: Sequence[tuple[bytes, bytes]] = ()
 
 
 class Unary(msgspec.Struct):
@@ -115,7 +117,10 @@ class GrpcApp:
             reader = MessageReader(receive, encoding_of(headers), self._limit)
             if isinstance(method, Unary):
                 request = parsed(method, await reader.only())
-                answer = await method.answer(request, context)
+                try:
+                    answer = await method.answer(request, context)
+                finally:
+                    reply.headers = context.reply_headers
                 await reply.only(answer.SerializeToString())
             else:
                 async with aclosing(method.answer(_requests(method, reader), context)) as answers:
@@ -193,21 +198,25 @@ class Reply:
 
     Attributes:
         is_begun: Whether something was sent, or tried to.
+        headers: What the head says beside the usual.
     """
 
-    __slots__ = ("_encoding", "_send", "is_begun")
+    __slots__ = ("_encoding", "_send", "headers", "is_begun")
 
     def __init__(self, send: Send, encoding: str | None) -> None:
         self._send = send
         self._encoding = encoding
         self.is_begun = False
+        self.headers: Sequence[tuple[bytes, bytes]] = ()
 
     async def _begin(self) -> None:
         self.is_begun = True
-        if self._encoding is None:
+        if self._encoding is None and not self.headers:
             await self._send(_BEGIN)
             return
-        headers = [*_PLAIN, (b"grpc-encoding", self._encoding.encode())]
+        headers = [*_PLAIN, *self.headers]
+        if self._encoding is not None:
+            headers.append((b"grpc-encoding", self._encoding.encode()))
         await self._send({"type": "http.response.start", "status": 200, "headers": headers, "trailers": True})
 
     async def message(self, message: bytes) -> None:
@@ -237,5 +246,5 @@ class Reply:
             await self._send(_END)
             await self._send({"type": "http.response.trailers", "headers": trailers})
             return
-        await self._send({"type": "http.response.start", "status": 200, "headers": [*_PLAIN, *trailers]})
+        await self._send({"type": "http.response.start", "status": 200, "headers": [*_PLAIN, *self.headers, *trailers]})
         await self._send(_END)

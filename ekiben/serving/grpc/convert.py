@@ -108,9 +108,9 @@ def _from_contents(item: Any) -> npt.NDArray[Any]:
         raise InvalidRequest(f"input {name!r} has values out of range for {datatype}") from None
 
 
-def encode(oip: OipModel, answer: Answer, request_id: str, request: InferRequest) -> Any:
-    """Makes the ModelInferResponse."""
-    response = pb.ModelInferResponse(model_name=oip.model, model_version=oip.version, id=request_id)
+def encode(oip: OipModel, answer: Answer, request_id: str, version: str, request: InferRequest) -> Any:
+    """Makes the ModelInferResponse of a version's answer."""
+    response = pb.ModelInferResponse(model_name=oip.model, model_version=version, id=request_id)
     chosen = oip.chosen(answer, request.wanted)
     is_typed = request.is_typed and all(datatype_of(array) in _FIELDS for _, array in chosen)
     for name, array in chosen:

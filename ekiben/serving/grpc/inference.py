@@ -71,7 +71,7 @@ class Inference:
             end.add_done_callback(self._ends.discard)
 
     async def infer(self, request: Any, context: RpcContext) -> Any:
-        """ModelInfer: admits, decodes, infers, encodes, notes."""
+        """ModelInfer: admits, decodes, identifies, infers, encodes, notes."""
         plane = self._plane
         request_id: str | None = request.id or None
         call: Call | None = None
@@ -79,14 +79,19 @@ class Inference:
         span = self._tracer.start(context.path[1:], context.headers) if self._tracer is not None else None
         try:
             request_id = request_id or id_of(context.headers) or plane.new_id()
-            call = plane.admit(request.model_name, request.model_version or None, received=context.received, timeout_ms=context.timeout_ms)
+            call = plane.admit(
+                request.model_name, request.model_version or None,
+                received=context.received, timeout_ms=context.timeout_ms, headers=context.headers,
+            )  # fmt: skip
             oip = self._models.get(call.served) or self._oip(call.served)
             try:
                 decoded = decode(oip, request)
             except RequestError as e:
                 raise plane.failed(call, e) from None
             call.limit(decoded.timeout_ms)
-            response = encode(oip, await plane.infer(call, decoded.payload), request_id, decoded)
+            plane.identify(call, request_id, decoded.payload)
+            answer = await plane.infer(call, decoded.payload)
+            response = encode(oip, answer, request_id, call.served.version, decoded)
             code = Code.OK
         except RequestError as e:
             code = code_of(e)
@@ -100,12 +105,14 @@ class Inference:
             return response
         finally:
             version = call.served.version if call else None
+            if call is not None:
+                context.reply_headers = call.record.headers
             if span is not None:
                 span.end_rpc(code, request.model_name, version, request_id or "")
             if self._log.wants(_LOGGED_AS_ERROR if code else _LOGGED_AS_OK):
                 self._log.write(
                     path=context.path, grpc_status=int(code), seconds=self._clock() - context.received, request_id=request_id,
-                    headers=context.headers, model=request.model_name, version=version,
+                    headers=context.headers, model=request.model_name, version=version, arm=call.arm if call else None,
                 )  # fmt: skip
 
     def _oip(self, served: LoadedVersion) -> OipModel:
@@ -168,6 +175,8 @@ class Inference:
     async def _stream_answer(self, request: Any, context: RpcContext) -> Any:
         try:
             response = pb.ModelStreamInferResponse(infer_response=await self.infer(request, context))
+            # The head of a stream was sent long before: what others say there is said in the answer.
+            response.infer_response.parameters["model_arm"].string_param = dict(context.reply_headers)[b"x-model-arm"].decode()
         except RequestError as e:
             response = pb.ModelStreamInferResponse(error_message=str(e))
             response.infer_response.id = request.id

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Final
+from typing import Final, Protocol
 
 from ekiben.errors import MethodNotAllowed, RequestError, UnsupportedMediaType
 from ekiben.serving.access_log import AccessLog
@@ -22,6 +22,7 @@ from ekiben.serving.rest.http import (
     Disconnected,
     Headers,
     Receive,
+    Response,
     Scope,
     Send,
     compressed,
@@ -49,6 +50,21 @@ _V1: Final = re.compile(r"^/v1/models/(?P<model>[^/:]+)(/versions/(?P<version>[^
 _V2: Final = re.compile(r"^/v2/models/(?P<model>[^/]+)(/versions/(?P<version>[^/]+))?/infer\Z")
 
 
+class Part(Protocol):
+    """What answers some paths that are not inference."""
+
+    def owns(self, path: str) -> bool:
+        """Whether a path is one of them."""
+
+    async def answer(self, scope: Scope, receive: Receive) -> Response:
+        """Answers a request.
+
+        Raises:
+            RequestError: It cannot be answered.
+            Disconnected: The client went away.
+        """
+
+
 class RestApp:
     """The front.
 
@@ -61,6 +77,7 @@ class RestApp:
         max_body_bytes: Largest body.
         access_log: Where answered requests are noted.
         tracer: Makes spans; None when no exporter is configured.
+        parts: What answers further paths.
     """
 
     def __init__(
@@ -74,6 +91,7 @@ class RestApp:
         max_body_bytes: int,
         access_log: AccessLog,
         tracer: Tracer | None,
+        parts: Sequence[Part] = (),
     ) -> None:
         self.plane = plane
         self.clock = clock
@@ -83,6 +101,7 @@ class RestApp:
         self.fallback = fallback
         self._platforms = platforms
         self._models = models
+        self._parts = parts
         self._routes: dict[str, ASGIApp] = {}
         self.rebuild_routes()
 
@@ -114,6 +133,8 @@ class RestApp:
         try:
             if route is not None:
                 await route(scope, receive, send)
+            elif part := next((p for p in self._parts if p.owns(path)), None):
+                await self._answer_part(part, scope, receive, send)
             elif repository.owns(path):
                 await self._answer_repository(scope, receive, send)
             elif metadata.owns(path):
@@ -142,6 +163,17 @@ class RestApp:
         if method == "POST" and path[1:] in self.plane.host.folder:
             return InferRoute(self, path[1:], None, None)
         return None
+
+    async def _answer_part(self, part: Part, scope: Scope, receive: Receive, send: Send) -> None:
+        """Ground truth and the admin API."""
+        try:
+            response = await part.answer(scope, receive)
+        except Disconnected:
+            return
+        except RequestError as e:
+            response = error_response(e)
+            await skip_body(scope, receive, dict(scope["headers"]))
+        await respond(scope, send, response, closing=self.plane.draining)
 
     async def _answer_metadata(self, path: str, scope: Scope, send: Send) -> None:
         """Health and metadata; the path is the server's own where a platform's means the same."""
@@ -189,7 +221,7 @@ class InferRoute:
         self._is_shared = isinstance(codec, NativeCodec)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Reads the head, admits, reads and decodes the body, infers, encodes, answers, notes."""
+        """Reads the head, admits, reads and decodes the body, identifies, infers, encodes, answers, notes."""
         app, plane = self._app, self._plane
         received = app.clock()
         headers = dict(scope["headers"])
@@ -202,14 +234,18 @@ class InferRoute:
         try:
             request_id = id_of(headers)
             only_post(scope)
-            call = plane.admit(self._model, self._version, received=received, timeout_ms=timeout_of(headers))
+            call = plane.admit(
+                self._model, self._version, received=received, timeout_ms=timeout_of(headers),
+                headers=headers, query=scope.get("query_string", b""),
+            )  # fmt: skip
             codec = self._codec
             assert codec is not None  # what is not loaded was not admitted
             decoded = await self._read(call, codec, receive, headers)
             request_id = decoded.id or request_id or plane.new_id()
             call.limit(decoded.timeout_ms)
+            plane.identify(call, request_id, decoded.payload)
             answer = await plane.infer(call, decoded.payload)
-            response = await compressed(codec.encode(answer, request_id, decoded.options), headers)
+            response = await compressed(codec.encode(answer, request_id, call.served.version, decoded.options), headers)
         except Disconnected:
             return
         except RequestError as e:
@@ -228,7 +264,7 @@ class InferRoute:
         if app.access_log.wants(response.status):
             app.access_log.write(
                 path=scope["path"], status=response.status, seconds=app.clock() - received, request_id=request_id, headers=headers,
-                model=self._model, version=call.served.version if call else None,
+                model=self._model, version=call.served.version if call else None, arm=call.arm if call else None,
             )  # fmt: skip
 
     async def _read(self, call: Call, codec: Codec, receive: Receive, headers: Headers) -> Decoded:
@@ -244,7 +280,7 @@ class InferRoute:
         if fits_header(request_id):
             made.append((b"x-request-id", request_id.encode()))
         if call is not None:
-            made.append((b"x-model-version", call.served.version.encode()))
+            made += call.record.headers
         if (traceparent := headers.get(b"traceparent")) is not None:
             made.append((b"traceparent", traceparent))
         return made

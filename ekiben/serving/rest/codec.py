@@ -29,7 +29,7 @@ class Decoded(msgspec.Struct):
 
 
 class Codec(Protocol):
-    """A protocol, for one version of a model."""
+    """A protocol, for one version of a model and for those that may answer in its place."""
 
     def decode(self, body: bytes, headers: Headers) -> Decoded:
         """Decodes a request's body, which is not compressed any more.
@@ -38,8 +38,8 @@ class Codec(Protocol):
             RequestError: It is not a valid request, or not of a type that the protocol has.
         """
 
-    def encode(self, answer: Answer, request_id: str, options: Any) -> Response:
-        """Encodes an answer; ``options`` are those of the decoded request."""
+    def encode(self, answer: Answer, request_id: str, version: str, options: Any) -> Response:
+        """Encodes an answer of a version; ``options`` are those of the decoded request."""
 
 
 def rows_payload(signature: Signature, rows: Rows) -> Payload:

@@ -88,7 +88,8 @@ def _server(path: str) -> Response:
 def _ready(plane: DataPlane) -> Response:
     problems = plane.not_ready()
     if not problems:
-        return json_response({"ready": True})
+        away = plane.host.link.detail
+        return json_response({"ready": True, "details": {"control_database": away}} if away else {"ready": True})
     return error_response(NotReady("not ready: " + "; ".join(problems), retry_after_s=2.0))
 
 

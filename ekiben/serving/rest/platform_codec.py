@@ -77,7 +77,7 @@ class PlatformCodec:
         rows = self._json.read_lines(body) if kind == LINES else self._csv.read(body, parameters.get("header"))
         return Decoded(rows_payload(self._signature, rows), None, written)
 
-    def encode(self, answer: Answer, request_id: str, options: Any) -> Response:  # noqa: ARG002  platforms carry it in a header
+    def encode(self, answer: Answer, request_id: str, version: str, options: Any) -> Response:  # noqa: ARG002  platforms carry it in a header
         """Encodes an answer in the type that was asked for.
 
         Raises:

@@ -18,10 +18,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from ekiben.errors import UnknownModel
-from ekiben.serving.host import Snapshot
 from ekiben.serving.rest.codec import Codec
 from ekiben.serving.rest.http import Message, Receive, Scope, Send, error_response, fits_header, respond
 from ekiben.serving.rest.platform_codec import PlatformCodec
+from ekiben.serving.snapshot import Snapshot
 from ekiben.settings import Settings
 
 Route = Callable[[Scope, Receive, Send], Awaitable[None]]

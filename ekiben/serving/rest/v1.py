@@ -24,7 +24,7 @@ class V1Codec:
     """V1 for one version."""
 
     def __init__(self, served: LoadedVersion) -> None:
-        self._served = served
+        self._model = served.model
         self._signature = served.predictor.signature
         row_type: Any = self._signature.row_type
         request_type = msgspec.defstruct("PredictRequest", [("instances", list[row_type]), ("id", str | int | None, None)])
@@ -45,10 +45,9 @@ class V1Codec:
             raise _explain(self._signature, body, e) from None
         return Decoded(rows_payload(self._signature, request.instances), None if request.id is None else str(request.id))
 
-    def encode(self, answer: Answer, request_id: str, options: Any) -> Response:  # noqa: ARG002  nothing to choose here
+    def encode(self, answer: Answer, request_id: str, version: str, options: Any) -> Response:  # noqa: ARG002  nothing to choose here
         """Encodes the answer."""
-        served = self._served
-        return json_response({"predictions": answer.rows(), "model_name": served.model, "model_version": served.version, "id": request_id})
+        return json_response({"predictions": answer.rows(), "model_name": self._model, "model_version": version, "id": request_id})
 
 
 class NativeCodec(V1Codec):
@@ -62,7 +61,7 @@ class NativeCodec(V1Codec):
         """
         return super().decode(json_of_form(body, headers) if is_form(headers) else body, _ANY_TYPE)
 
-    def encode(self, answer: Answer, request_id: str, options: Any) -> Response:  # noqa: ARG002  as V1
+    def encode(self, answer: Answer, request_id: str, version: str, options: Any) -> Response:  # noqa: ARG002  as V1
         """Encodes the answer; the id and the version are in the headers."""
         return json_response(answer.rows())
 

@@ -132,7 +132,7 @@ class V2Codec:
                 wanted.append(Wanted(output.name, given.classification, is_binary if given.binary_data is None else given.binary_data))
         return self._oip.check_wanted(wanted)
 
-    def encode(self, answer: Answer, request_id: str, options: Any) -> Response:
+    def encode(self, answer: Answer, request_id: str, version: str, options: Any) -> Response:
         """Encodes the outputs asked for, in the order asked for."""
         blobs: list[bytes] = []
         outputs: list[dict[str, Any]] = []
@@ -145,7 +145,7 @@ class V2Codec:
                 output["data"] = array.reshape(-1).tolist()
             outputs.append(output)
         oip = self._oip
-        reply = {"model_name": oip.model, "model_version": oip.version, "id": request_id, "outputs": outputs}
+        reply = {"model_name": oip.model, "model_version": version, "id": request_id, "outputs": outputs}
         if not blobs:
             return json_response(reply)
         head = _encode(reply)

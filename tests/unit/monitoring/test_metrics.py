@@ -35,7 +35,12 @@ def registry():
 
 @pytest.fixture
 def version(registry):
-    return Metrics(registry, wall=lambda: 1234.5).of("tiny", "1", ("no", "maybe", "yes"))
+    return Metrics(registry, wall=lambda: 1234.5).of("tiny", "1")
+
+
+@pytest.fixture
+def arm(registry, version):
+    return version._metrics.arm("tiny", "1", "champion", ("no", "maybe", "yes"))
 
 
 def samples(registry):
@@ -44,6 +49,10 @@ def samples(registry):
 
 def value(registry, name, **labels):
     return registry.get_sample_value(name, {"model": "tiny", "version": "1", **labels})
+
+
+def of_arm(registry, name, arm="champion", **labels):
+    return value(registry, name, arm=arm, **labels)
 
 
 @given(st.lists(st.floats(0, 20), max_size=50))
@@ -67,33 +76,44 @@ def test_amounts_on_a_bound_belong_to_its_bucket(registry):
 
 
 def test_a_batch(registry, version):
-    version.batch(5, [0.001, 0.002], [0.0, 0.001], np.array([2, 2, 0, 2, 1]), NO_TIME)
-    version.batch(1, [0.2], [0.1], np.array([1]), NO_TIME)
-    assert value(registry, "ekiben_predictions_total", status="ok") == 3
+    version.batch(5, [0.0, 0.001], NO_TIME)
+    version.batch(1, [0.1], NO_TIME)
     assert value(registry, "ekiben_predicted_rows_total") == 6
-    assert value(registry, "ekiben_prediction_latency_seconds_count") == 3
-    assert value(registry, "ekiben_prediction_latency_seconds_sum") == pytest.approx(0.203)
+    assert value(registry, "ekiben_queue_seconds_count") == 3
     assert value(registry, "ekiben_queue_seconds_sum") == pytest.approx(0.101)
     assert value(registry, "ekiben_batch_size_count") == 2
-    assert [value(registry, "ekiben_prediction_distribution", **{"class": label}) for label in ("no", "maybe", "yes")] == [1, 2, 3]
+    assert value(registry, "ekiben_batch_size_sum") == 6
 
 
-def test_a_batch_without_classes_and_one_that_nobody_waits_for(registry, version):
-    version.batch(2, [0.1], [0.1], None, NO_TIME)
-    version.batch(3, [], [], np.array([0, 0, 0]), NO_TIME)
-    assert value(registry, "ekiben_predictions_total", status="ok") == 1
-    assert value(registry, "ekiben_predicted_rows_total") == 5
-    assert value(registry, "ekiben_prediction_distribution", **{"class": "no"}) == 3
+def test_a_batch_that_nobody_waits_for(registry, version):
+    version.batch(3, [], NO_TIME)
+    assert value(registry, "ekiben_predicted_rows_total") == 3
+    assert value(registry, "ekiben_queue_seconds_count") == 0
 
 
-def test_a_class_that_the_spec_does_not_have_is_no_silent_loss(version):
+def test_the_requests_of_an_arm(registry, version, arm):
+    other = version._metrics.arm("tiny", "1", "challenger", ("no", "maybe", "yes"))
+    arm.answered([0.001, 0.002])
+    arm.answered([0.2])
+    arm.classes(np.array([2, 2, 0, 2, 1]))
+    arm.classes(np.array([1]))
+    other.answered([0.4])
+    assert of_arm(registry, "ekiben_predictions_total", status="ok") == 3
+    assert of_arm(registry, "ekiben_prediction_latency_seconds_count") == 3
+    assert of_arm(registry, "ekiben_prediction_latency_seconds_sum") == pytest.approx(0.203)
+    assert [of_arm(registry, "ekiben_prediction_distribution", **{"class": label}) for label in ("no", "maybe", "yes")] == [1, 2, 3]
+    assert of_arm(registry, "ekiben_predictions_total", "challenger", status="ok") == 1
+    assert of_arm(registry, "ekiben_prediction_distribution", "challenger", **{"class": "no"}) == 0
+
+
+def test_a_class_that_the_spec_does_not_have_is_no_silent_loss(arm):
     with pytest.raises(ValueError, match="zip"):
-        version.batch(2, [], [], np.array([0, 3]), NO_TIME)
+        arm.classes(np.array([0, 3]))
 
 
-def test_a_version_shows_zeros_from_the_start(registry, version):
-    assert value(registry, "ekiben_predictions_total", status="ok") == 0
-    assert value(registry, "ekiben_prediction_distribution", **{"class": "yes"}) == 0
+def test_a_version_shows_zeros_from_the_start(registry, version, arm):
+    assert of_arm(registry, "ekiben_predictions_total", status="ok") == 0
+    assert of_arm(registry, "ekiben_prediction_distribution", **{"class": "yes"}) == 0
     version.loaded(1.5)
     assert value(registry, "ekiben_model_load_seconds") == 1.5
 
@@ -114,23 +134,43 @@ def test_a_version_shows_zeros_from_the_start(registry, version):
         (RequestError("x"), "failed"),
     ],
 )
-def test_each_error_has_its_status(registry, version, error, status):
+def test_each_error_has_its_status(registry, arm, error, status):
     assert status_of(error) == status
-    version.failed([error, error], 0.25)
-    version.failed([], -1.0)
-    assert value(registry, "ekiben_failed_seconds_total") == 0.25
-    assert value(registry, "ekiben_predictions_total", status=status) == 2
-    assert value(registry, "ekiben_prediction_errors_total", error=type(error).__name__) == 2
+    arm.failed([error, error], 0.25)
+    arm.failed([], -1.0)
+    assert of_arm(registry, "ekiben_failed_seconds_total") == 0.25
+    assert of_arm(registry, "ekiben_predictions_total", status=status) == 2
+    assert of_arm(registry, "ekiben_prediction_errors_total", error=type(error).__name__) == 2
+
+
+def test_an_arm_that_falls_back_and_a_shadow(registry, version, arm):
+    arm.fell_back()
+    assert of_arm(registry, "ekiben_fallbacks_total") == 1
+    arm.compared(5, 3)
+    arm.compared(2, 2)
+    arm.dropped(4)
+    rows = {result: value(registry, "ekiben_shadow_rows_total", result=result) for result in ("agreed", "differed", "dropped")}
+    assert rows == {"agreed": 5, "differed": 2, "dropped": 4}
+
+
+def test_the_weight_of_an_arm_is_gone_with_it_where_it_had_one(registry, version, arm):
+    pinned = version._metrics.arm("tiny", "1", "pinned", ())
+    arm.weight(95.0)
+    assert of_arm(registry, "ekiben_route_weight") == 95
+    arm.no_weight()
+    pinned.no_weight()
+    assert of_arm(registry, "ekiben_route_weight") == 0
+    assert of_arm(registry, "ekiben_route_weight", "pinned") is None
 
 
 def test_what_batches_took_is_written_when_asked_by_size_and_by_request(registry, version):
     def spent(size, phase):
         return value(registry, "ekiben_compute_seconds_total", batch_size=size, phase=phase)
 
-    version.batch(1, [0.1], [0.1], None, (0.5, 1.0))
-    version.batch(5, [0.1, 0.1, 0.1], [0.1, 0.1, 0.1], None, (0.25, 2.0))
-    version.batch(8, [], [], None, (0.25, 4.0))
-    version.batch(5000, [0.1], [0.1], None, (0.0, 8.0))
+    version.batch(1, [0.1], (0.5, 1.0))
+    version.batch(5, [0.1, 0.1, 0.1], (0.25, 2.0))
+    version.batch(8, [], (0.25, 4.0))
+    version.batch(5000, [0.1], (0.0, 8.0))
     assert value(registry, "ekiben_last_inference_timestamp_seconds") is None
     for _ in range(2):  # what was written is not written again
         version.write(7)
@@ -140,7 +180,7 @@ def test_what_batches_took_is_written_when_asked_by_size_and_by_request(registry
         assert [spent(size, "infer") for size in ("1", "8", "2", "+Inf")] == [1.0, 6.0, None, 8.0]
         by_request = [value(registry, "ekiben_request_compute_seconds_total", phase=phase) for phase in ("input", "infer")]
         assert by_request == [0.5 + 3 * 0.25, 1.0 + 3 * 2.0 + 8.0]
-    version.batch(1, [0.1], [0.1], None, (0.5, 1.0))
+    version.batch(1, [0.1], (0.5, 1.0))
     version.write(0)
     assert value(registry, "ekiben_queue_rows") == 0
     assert spent("1", "infer") == 2.0
@@ -150,7 +190,7 @@ def test_one_process_collects_its_own_registry(registry, version):
     version.loaded(1.5)
     metrics = Metrics(CollectorRegistry())
     assert {f.name for f in metrics.collect()} == {f.name for f in registry.collect()}
-    metrics.of("tiny", "1", ()).loaded(2.5)
+    metrics.of("tiny", "1").loaded(2.5)
     (family,) = [f for f in metrics.collect() if f.name == "ekiben_model_load_seconds"]
     assert [s.value for s in family.samples] == [2.5]
 
@@ -164,9 +204,9 @@ from ekiben.monitoring.metrics import Metrics
 from ekiben.monitoring.totals import Totals
 
 metrics = Metrics(CollectorRegistry())
-version = metrics.of("m", "1", ())
+version = metrics.of("m", "1")
 rows = int(sys.argv[1])
-version.batch(rows, [0.5], [0.25], None, (0.125, 1.0))
+version.batch(rows, [0.25], (0.125, 1.0))
 version.write(rows)
 totals = Totals(metrics.collect())
 names = ("m", "1")

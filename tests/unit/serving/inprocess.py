@@ -19,9 +19,12 @@ from ekiben.model.runtimes.base import Runtime, TensorInfo
 from ekiben.model.spec import BatchingSpec
 from ekiben.monitoring.metrics import Metrics
 from ekiben.registry import Registry
+from ekiben.serving.arm_record import ArmRecord
 from ekiben.serving.server import Server
 from ekiben.settings import Settings
-from ekiben.state import MemoryAliases
+from ekiben.state import Control, MemoryAliases
+from ekiben.state.rollouts import Change
+from ekiben.state.routes import Route
 
 
 class LoopThread:
@@ -104,11 +107,58 @@ class TroubledAliases(MemoryAliases):
         self.trouble = None
 
 
+class Trouble:
+    """What fails of a control database.
+
+    Attributes:
+        methods: Names of the methods that fail; None for all of them.
+    """
+
+    def __init__(self) -> None:
+        self.methods: set[str] | None = set()
+
+    def strike(self, method: str) -> None:
+        """Fails where it should."""
+        if self.methods is None or method in self.methods:
+            raise StateError("the disk is on fire")
+
+
+class TroubledStore:
+    """A store of a control database with troubles."""
+
+    def __init__(self, store: Any, trouble: Trouble) -> None:
+        self._store = store
+        self._trouble = trouble
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._store, name)
+
+        def asked(*args: Any, **kw: Any) -> Any:
+            self._trouble.strike(name)
+            return method(*args, **kw)
+
+        return asked
+
+
+def troubled(control: Control, trouble: Trouble) -> Control:
+    """A control database that fails as told."""
+    stores = {name: TroubledStore(getattr(control, name), trouble) for name in control.__struct_fields__ if name != "name"}
+    return Control(name=control.name, **stores)
+
+
 class Serving:
     """A running server."""
 
     def __init__(
-        self, registry: Registry, models: list[str], *, thread: LoopThread, home: Path, tracer: Any = None, **settings: Any
+        self,
+        registry: Registry,
+        models: list[str],
+        *,
+        thread: LoopThread,
+        home: Path,
+        control: Control | None = None,
+        tracer: Any = None,
+        **settings: Any,
     ) -> None:
         self.thread = thread
         self.registry = registry
@@ -116,8 +166,9 @@ class Serving:
         self.metrics = CollectorRegistry()
         self.server = Server(
             models,
-            settings=Settings(home=home, database_url="sqlite://", workers=1, **settings),
+            settings=Settings(**{"home": home, "database_url": "sqlite://", "workers": 1, "controller": False, **settings}),
             registry=registry,
+            control=control,
             metrics=Metrics(self.metrics),
             fallback=self.fallback,
             tracer=tracer,
@@ -134,6 +185,19 @@ class Serving:
         self.is_running = False
         self.thread.run(self.server.stop())
         self.thread.run(self._client.aclose())
+
+    @property
+    def control(self) -> Control:
+        return self.server.control
+
+    def route(self, model: str, **route: Any) -> None:
+        """Puts a route in force: all that it names is loaded, or refused, when this returns."""
+        self.control.rollouts.commit(Change(model=model, route=Route(**route)))
+        self.thread.run(self.server.host.refresh())
+
+    def record(self, model: str, version: str, arm: str) -> ArmRecord:
+        """What happened to an arm."""
+        return self.server.host.snapshot.loaded[model, version].record.arm(arm)
 
     def request(self, method: str, path: str, **kw: Any) -> httpx.Response:
         return self.thread.run(self._client.request(method, path, **kw))

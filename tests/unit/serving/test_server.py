@@ -1,19 +1,27 @@
 import asyncio
 import logging
+import re
 import signal
 import sys
+import time
 
 import pytest
 from prometheus_client import CollectorRegistry
-from unit.serving.inprocess import Fallback
+from unit.serving.inprocess import Fallback, Trouble, troubled
 
-from ekiben.errors import InvalidRequest, InvalidRows, NotReady, StateError
+from ekiben.errors import InvalidRequest, InvalidRows, NotReady
 from ekiben.model import Predictor
 from ekiben.monitoring.metrics import Metrics
+from ekiben.rollout.status import LEASE
+from ekiben.serving.control_view import ControlView, LastKnown
 from ekiben.serving.server import SWITCH_INTERVAL_S, Server
 from ekiben.settings import Settings
+from ekiben.state import memory_control
+from ekiben.state.rollouts import Change
+from ekiben.state.routes import Arm, Kept, Route, SlotRange
 
 ROW = {"a": 1.0, "b": 2.0, "c": None, "d": -3.0}
+TO_CHALLENGER = Route(rollout="tiny-1", arms=(Arm("challenger", "2"),), slots=(SlotRange(0, 10_000, "challenger"),))
 
 
 # metrics, end to end ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -105,11 +113,115 @@ def test_starting_prepares_the_process(start, caplog):
     assert "not ready: ghost: there is no model 'ghost'" in caplog.text
 
 
-def test_a_database_that_cannot_be_read_at_the_start_is_said_and_stops_the_worker(start, registry, caplog):
-    registry.aliases.fail()
-    with pytest.raises(StateError, match="on fire"):
-        start("tiny")
-    assert "the models cannot be loaded" in caplog.text
+@pytest.fixture
+def away(registry, tiny_artifact, another):
+    """A control database that is away, and what it says when it is back: tiny:1 is champion, tiny:2 answers everything else."""
+    registry.register(tiny_artifact.path, tag="tiny:1")
+    registry.register(another(tiny_artifact, "2").path, tag="tiny:2")
+    trouble = Trouble()
+    control = troubled(memory_control(aliases=registry.aliases, loads=registry.loads), trouble)
+    control.rollouts.commit(Change(model="tiny", route=TO_CHALLENGER))
+    trouble.methods = None
+    return control, trouble
+
+
+def links(caplog):
+    """What was said of the way to the control database."""
+    return [r.getMessage().partition(";")[0].partition(" after")[0] for r in caplog.records if r.name == "ekiben.control"]
+
+
+AWAY, BACK = "the control database is away", "the control database is back"
+
+
+def test_a_database_that_is_away_at_the_start_is_asked_on_until_it_is_back(start, away, caplog, eventually):
+    control, trouble = away
+    serving = start("tiny", control=control)
+    for path in ("/readyz", "/v2/health/ready"):
+        answer = serving.get(path)
+        assert answer.status_code == 503
+        assert answer.json() == {"error": "not ready: tiny: the disk is on fire"}
+        assert answer.headers["retry-after"] == "2"
+    assert serving.predict("tiny", [ROW]).status_code == 503
+    assert "not ready: tiny: the disk is on fire" in caplog.text
+    assert serving.metric("ekiben_control_database_up") == 0
+    trouble.methods = set()
+    eventually(lambda: serving.get("/readyz").status_code == 200)
+    eventually(lambda: serving.get("/readyz").json() == {"ready": True})
+    assert serving.predict("tiny", [ROW]).headers["x-model-arm"] == "challenger"
+    eventually(lambda: serving.metric("ekiben_control_database_up") == 1)
+    assert links(caplog) == [AWAY, BACK]
+
+
+def test_what_was_known_last_is_served_while_the_database_is_away(start, away, registry, caplog, eventually, tmp_path):
+    control, trouble = away
+    known = ControlView((7, 7, 7), {"tiny": {"champion": "2"}}, {}, {"tiny": Route(kept=(Kept("1", 9e9),))})
+    LastKnown(tmp_path, "memory").write(known)
+    serving = start("tiny", control=control)
+    ready = serving.get("/readyz")
+    assert (ready.status_code, ready.json()["ready"]) == (200, True)
+    assert re.fullmatch(
+        r"away since 2\d{3}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00, serving goes on with the last known routes: the disk is on fire",
+        ready.json()["details"]["control_database"],
+    )
+    assert serving.predict("tiny", [ROW]).headers["x-model-version"] == "2"
+    assert serving.get("/v2/models/tiny").json()["versions"] == ["1", "2"]
+    trouble.methods = set()
+    eventually(lambda: serving.get("/readyz").json() == {"ready": True})
+    eventually(lambda: serving.predict("tiny", [ROW]).headers["x-model-arm"] == "challenger")
+    assert serving.get("/v2/models/tiny").json()["versions"] == ["1", "2"]
+    assert links(caplog) == [AWAY, BACK]
+    # And what it says now is what would be known.
+    eventually(lambda: LastKnown(tmp_path, "memory").read().routes == {"tiny": TO_CHALLENGER})
+
+
+def test_a_database_that_goes_away_later_takes_nothing_down(start, away, caplog, eventually):
+    control, trouble = away
+    trouble.methods = set()
+    serving = start("tiny", control=control)
+    trouble.methods = None
+    eventually(lambda: "details" in serving.get("/readyz").json())
+    assert serving.predict("tiny", [ROW]).headers["x-model-arm"] == "challenger"
+    for _ in range(5):
+        serving.thread.run(serving.server.recorder.write())
+    assert links(caplog) == [AWAY]
+    trouble.methods = set()
+    serving.thread.run(serving.server.recorder.write())
+    eventually(lambda: serving.get("/readyz").json() == {"ready": True})
+    assert links(caplog) == [AWAY, BACK]
+    assert control.windows.sum("tiny", 0, 1e12)["2", "challenger"].ok == 1
+
+
+def test_what_a_worker_has_loaded_is_said_at_once_and_no_more_after_the_stop(start, away, eventually):
+    control, trouble = away
+    trouble.methods = set()
+    serving = start("tiny", control=control)
+    eventually(lambda: control.workers.alive(5.0))
+    (worker,) = control.workers.alive(5.0)
+    assert worker.id == serving.server.recorder.worker
+    assert (worker.models, worker.versions, worker.problems) == (("tiny",), {"tiny": ("1", "2")}, {})
+    assert worker.follows(control.generation())
+    control.rollouts.commit(Change(model="tiny", route=None))
+    eventually(lambda: control.workers.alive(5.0)[0].versions == {"tiny": ("1",)})
+    assert control.workers.alive(5.0)[0].follows(control.generation())
+    serving.predict("tiny", [ROW])
+    serving.stop()
+    assert control.workers.alive(5.0) == []
+    assert control.windows.sum("tiny", 0, 1e12)["1", "champion"].ok == 1
+
+
+@pytest.mark.parametrize("is_on", [True, False])
+def test_the_controller_works_beside_the_server_unless_it_is_off(start, away, eventually, is_on):
+    control, trouble = away
+    trouble.methods = set()
+    serving = start("tiny", control=control, controller=is_on)
+    if is_on:
+        eventually(lambda: control.leases.holder(LEASE))
+        assert control.leases.holder(LEASE) == serving.server.recorder.worker
+    time.sleep(0.02)
+    assert bool(control.leases.holder(LEASE)) == is_on
+    serving.stop()
+    # Another worker need not wait until the lease is over.
+    assert control.leases.holder(LEASE) is None
 
 
 def test_the_access_log_goes_to_standard_output_and_what_is_left_is_written_at_the_stop(start, registry, tiny_artifact, capfd):

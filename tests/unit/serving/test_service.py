@@ -13,6 +13,7 @@ from ekiben.model import Predictor
 from ekiben.model.spec import dump_spec
 from ekiben.serving import build_service as exported
 from ekiben.serving.service import build_service
+from ekiben.state import memory_control
 
 # BentoML asks a model's instance for its fields when it reads a form.
 pytestmark = pytest.mark.filterwarnings("ignore:Accessing the 'model_fields':DeprecationWarning")
@@ -26,7 +27,9 @@ def project(tmp_path, registry, monkeypatch):
     root = tmp_path / "project"
     (root / "models").mkdir(parents=True)
     (root / "service.py").write_text(SOURCE)
-    monkeypatch.setattr("ekiben.serving.service.open_registry", lambda settings, project: registry)
+    control = memory_control(aliases=registry.aliases, loads=registry.loads)
+    monkeypatch.setattr("ekiben.serving.service.open_control", lambda settings: control)
+    monkeypatch.setattr("ekiben.serving.service.open_registry", lambda settings, project, control: registry)
     monkeypatch.setenv("EKIBEN_WORKERS", "3")
 
     def load(*specs):
@@ -177,5 +180,5 @@ def test_health_is_the_data_planes_and_metrics_are_the_processs(worker):
     assert worker.request("GET", "/readyz").json() == {"ready": True}
     assert worker.request("GET", "/livez").status_code == 200
     worker.request("POST", "/v1/models/plane:predict", json={"instances": [[1, 2, 3]]})
-    labels = {"model": "plane", "version": "1", "status": "ok"}
+    labels = {"model": "plane", "version": "1", "arm": "champion", "status": "ok"}
     assert prometheus_client.REGISTRY.get_sample_value("ekiben_predictions_total", labels) == 1

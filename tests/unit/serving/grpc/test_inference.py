@@ -132,7 +132,7 @@ def test_what_fails_unforeseen_says_what_kind_and_the_log_says_more(own, fail, c
 
 
 def test_it_fails_unforeseen_before_a_version_was_found(own, serving, monkeypatch, caplog):
-    monkeypatch.setattr(serving.server.host, "find", lambda *_: 1 / 0)
+    monkeypatch.setattr(serving.server.plane, "admit", lambda *_, **__: 1 / 0)
     assert "ZeroDivisionError" in own.refusal(matrix([1, 2, 3]), Code.INTERNAL)
 
 
@@ -152,11 +152,11 @@ def test_each_request_is_noted_with_how_it_ended(own, serving, fail, caplog):
     found = [msgspec.json.decode(line) for line in b"".join(lines).splitlines()]
     for line in found:
         assert line.pop("duration_ms") >= 0
-    common = {"time": 12.5, "logger": "ekiben.access", "path": INFER, "model": "plane", "version": "1"}
+    common = {"time": 12.5, "logger": "ekiben.access", "path": INFER, "model": "plane", "version": "1", "arm": "champion"}
     assert found == [
         {**common, "grpc_status": 0, "request_id": "r-1", "traceparent": PARENT.decode()},
         {**common, "grpc_status": 3, "request_id": "r-2"},
-        {**common, "grpc_status": 5, "request_id": "r-3", "model": "ghost", "version": None},
+        {**common, "grpc_status": 5, "request_id": "r-3", "model": "ghost", "version": None, "arm": None},
         {**common, "grpc_status": 13, "request_id": "r-4"},
         {**common, "grpc_status": 1, "request_id": "r-5"},
     ]
@@ -235,7 +235,7 @@ def test_the_empty_final_response_parameter(client):
     off.parameters["triton_enable_empty_final_response"].bool_param = False
     _, (a, b, c, d) = client.stream([good, bad, off, matrix([1, 2, 3])])
     assert [x.infer_response.parameters["triton_final_response"].bool_param for x in (a, b)] == [True, True]
-    assert [dict(x.infer_response.parameters) for x in (c, d)] == [{}, {}]
+    assert [list(x.infer_response.parameters) for x in (c, d)] == [["model_arm"], ["model_arm"]]
 
 
 def test_an_empty_stream(client):
@@ -257,9 +257,9 @@ def test_a_request_of_a_stream_has_what_is_left_of_the_streams_time(own, serving
     seen = []
     original = serving.server.plane.admit
 
-    def admit(model, version, *, received, timeout_ms):
+    def admit(model, version, *, received, timeout_ms, headers):
         seen.append((received, timeout_ms))
-        return original(model, version, received=received, timeout_ms=timeout_ms)
+        return original(model, version, received=received, timeout_ms=timeout_ms, headers=headers)
 
     monkeypatch.setattr(serving.server.plane, "admit", admit)
     own.stream([matrix([1, 2, 3])] * 3, grpc_timeout=b"20S")

@@ -209,10 +209,10 @@ def test_500_says_what_kind_and_the_log_says_more(serving, caplog, monkeypatch):
 
 
 def test_500_before_a_version_was_found(serving, caplog, monkeypatch):
-    def fail(*_):
+    def fail(*_, **__):
         raise ZeroDivisionError("secret")
 
-    monkeypatch.setattr(serving.server.host, "find", fail)
+    monkeypatch.setattr(serving.server.plane, "admit", fail)
     assert ok(serving).status_code == 500
 
 
@@ -391,11 +391,11 @@ def test_each_request_is_noted_with_how_it_ended(serving):
     asyncio.run(app.access_log.stop())
     found = [msgspec.json.decode(line) for line in b"".join(lines).splitlines()]
     assert all(line.pop("duration_ms") >= 0 for line in found)
-    common = {"time": 12.5, "logger": "ekiben.access"}
+    common, tiny = {"time": 12.5, "logger": "ekiben.access"}, {"model": "tiny", "version": "1", "arm": "champion"}
     assert found == [
-        {**common, "path": V1, "status": 200, "request_id": "r-1", "model": "tiny", "version": "1", "traceparent": PARENT},
-        {**common, "path": V1, "status": 400, "request_id": "r-2", "model": "tiny", "version": "1"},
-        {**common, "path": "/v1/models/ghost:predict", "status": 404, "request_id": "r-3", "model": "ghost", "version": None},
+        {**common, "path": V1, "status": 200, "request_id": "r-1", "traceparent": PARENT, **tiny},
+        {**common, "path": V1, "status": 400, "request_id": "r-2", **tiny},
+        {**common, "path": "/v1/models/ghost:predict", "status": 404, "request_id": "r-3", "model": "ghost", "version": None, "arm": None},
     ]
 
 
@@ -411,10 +411,13 @@ def test_before_any_model_is_loaded_nothing_answers_and_says_so(registry, tmp_pa
     from prometheus_client import CollectorRegistry
 
     from ekiben.monitoring.metrics import Metrics
+    from ekiben.serving.control_link import ControlLink
     from ekiben.serving.host import Host
     from ekiben.serving.repository import Repository
+    from ekiben.state import memory_control
 
-    host = Host(["tiny"], registry, Metrics(CollectorRegistry()))
+    metrics = Metrics(CollectorRegistry())
+    host = Host(["tiny"], registry, memory_control(aliases=registry.aliases), metrics, link=ControlLink(metrics, metrics.wall))
     plane = DataPlane(host, lambda: 0.0)
     platforms = PlatformRoutes(Settings(home=tmp_path, database_url="sqlite://", workers=1))
     app = RestApp(

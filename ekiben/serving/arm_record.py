@@ -1,0 +1,250 @@
+"""What happened to the requests of one arm of one version since somebody last looked.
+
+Kept as it comes, once a batch, in the event loop; made into a `Window` once a second, in a thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final, Protocol
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from ekiben.errors import RequestError
+from ekiben.model.outputs import Outputs
+from ekiben.monitoring.metrics import ArmMetrics, status_of
+from ekiben.serving.batch_run import Answer
+from ekiben.state.histogram import Histogram
+from ekiben.state.truth import Exposure
+from ekiben.state.windows import Window
+
+EXPOSED_PER_S: Final = 200
+"""Requests of one model whose answers are kept, a second and worker, while a rollout or experiment runs."""
+
+_WHOLE: Final = 1 << 16
+
+Array = npt.NDArray[Any]
+Rows = tuple[Outputs, int, int]
+"""Rows of a batch's outputs, from start to stop (exclusive)."""
+
+
+class Named(Protocol):
+    """What is known of a request beside its rows."""
+
+    request_id: str
+    key: str | None
+
+
+Exposed = tuple[Named | None, Answer]
+"""A request, where more is known of it than its rows, and its answer."""
+
+
+class Sample:
+    """Which requests of a model are kept to be joined with what really happened, where there are too many to keep all.
+
+    It is by routing key, the same in every arm: no arm is sampled more than another, and a shadow's rows are those of the
+    champion. The share follows the load, second by second.
+    """
+
+    def __init__(self) -> None:
+        self._share = _WHOLE
+        self._began = 0.0
+        self._seen = self._taken = 0
+
+    def of(self, answers: Sequence[Exposed], now: float) -> list[Exposed]:
+        """Those of a batch's answers that are kept; ``now`` is in seconds, of any clock."""
+        if not 0 <= now - self._began < 1:
+            self._share = min(_WHOLE, _WHOLE * EXPOSED_PER_S // max(self._seen, 1))
+            self._began = now
+            self._seen = self._taken = 0
+        self._seen += len(answers)
+        share = self._share
+        kept: list[Exposed] = [(call, answer) for call, answer in answers if call and hash(call.key or call.request_id) % _WHOLE < share]
+        kept = kept[: max(0, 2 * EXPOSED_PER_S - self._taken)]
+        self._taken += len(kept)
+        return kept
+
+
+class Compared(msgspec.Struct):
+    """How the rows of a shadow compare with the champion's.
+
+    Attributes:
+        agreed: Rows with the same prediction.
+        differences: ``[n]`` |score - the champion's score|, a row each.
+    """
+
+    agreed: int
+    differences: Array
+
+
+class Taken(msgspec.Struct):
+    """What an arm has gathered.
+
+    Attributes:
+        latencies: Seconds from arrival to answer, a request each.
+        computes: Seconds that a batch's run took, and the requests answered with it.
+        outputs: The rows answered, of classifiers and regressors.
+        errors, invalid, fallbacks, dropped: As in `Window`.
+        compared: Of a shadow.
+        exposed: Requests with their rows and when they were answered, seconds since the epoch.
+    """
+
+    latencies: list[float] = []
+    computes: list[tuple[float, int]] = []
+    outputs: list[Rows] = []
+    errors: dict[str, int] = {}
+    invalid: int = 0
+    fallbacks: int = 0
+    dropped: int = 0
+    compared: list[Compared] = []
+    exposed: list[tuple[Named, Rows, float]] = []
+
+    def __bool__(self) -> bool:
+        return bool(self.latencies or self.errors or self.invalid or self.fallbacks or self.dropped or self.compared or self.computes)
+
+
+class ArmRecord:
+    """Gathers what happens to one arm of one version.
+
+    Args:
+        metrics: The arm's collectors.
+        wall: Seconds since the epoch.
+        headers: What its answers say of version and arm.
+        has_scores: Whether the model has predictions that can be compared: it classifies, or it is a regressor.
+
+    Attributes:
+        metrics: The arm's collectors.
+        headers, has_scores: As given.
+        exposes: Whether scores are looked at, and answers kept to be joined with what really happened: while a rollout runs.
+        sample: Which answers are kept; one for all arms of a model.
+    """
+
+    def __init__(self, metrics: ArmMetrics, wall: Callable[[], float], *, headers: list[tuple[bytes, bytes]], has_scores: bool) -> None:
+        self.metrics = metrics
+        self.headers = headers
+        self.exposes = False
+        self.sample = Sample()
+        self._wall = wall
+        self.has_scores = has_scores
+        self._taken = Taken()
+
+    def answered(self, latencies: Sequence[float], compute_s: float, rows: Sequence[Rows]) -> None:
+        """Requests of one batch were answered with these rows; ``latencies`` is empty for a shadow's, which answer nobody."""
+        taken = self._taken
+        taken.latencies += latencies
+        taken.computes.append((compute_s, len(latencies) or len(rows)))
+        if latencies:
+            self.metrics.answered(latencies)
+        if self.exposes and self.has_scores:
+            taken.outputs += rows
+        for outputs, start, stop in rows:
+            if outputs.class_index is not None:
+                self.metrics.classes(outputs.class_index if stop - start == outputs.n else outputs.class_index[start:stop])
+
+    def expose(self, answers: Sequence[Exposed]) -> None:
+        """Keeps the answers of a batch to be joined later, those that are in the sample."""
+        now = self._wall()
+        for request, answer in self.sample.of(answers, now):
+            if request is not None and request.request_id:
+                self._taken.exposed.append((request, (answer.outputs, answer.start, answer.stop), now))
+
+    def failed(self, errors: Iterable[RequestError], seconds: float) -> None:
+        """Requests ended without a prediction, and took so many seconds together."""
+        self.metrics.failed(errors := list(errors), seconds)
+        for error in errors:
+            if status_of(error) == "invalid":
+                self._taken.invalid += 1
+            else:
+                name = type(error).__name__
+                self._taken.errors[name] = self._taken.errors.get(name, 0) + 1
+
+    def fell_back(self) -> None:
+        """The champion answers a request that failed here."""
+        self._taken.fallbacks += 1
+        self.metrics.fell_back()
+
+    def compared(self, compared: Compared) -> None:
+        """A shadow's rows were compared with the champion's."""
+        self._taken.compared.append(compared)
+        self.metrics.compared(len(compared.differences), compared.agreed)
+
+    def dropped(self, rows: int) -> None:
+        """A shadow's rows were left out because the worker was busy."""
+        self._taken.dropped += rows
+        self.metrics.dropped(rows)
+
+    def take(self) -> Taken:
+        """What was gathered; begins anew."""
+        taken, self._taken = self._taken, Taken()
+        return taken
+
+
+def window_of(taken: Taken) -> Window:
+    """The numbers of what an arm has gathered."""
+    computes = np.repeat([s for s, _ in taken.computes], [n for _, n in taken.computes]) if taken.computes else np.zeros(0)
+    differences = np.concatenate([c.differences for c in taken.compared]) if taken.compared else np.zeros(0)
+    return Window(
+        ok=sum(n for _, n in taken.computes),
+        errors=taken.errors,
+        invalid=taken.invalid,
+        fallbacks=taken.fallbacks,
+        latency=Histogram.of(taken.latencies),
+        compute=Histogram.of(computes),
+        classes=_classes(taken.outputs),
+        scores=Histogram.of(np.concatenate([scores_of(*rows) for rows in taken.outputs])) if taken.outputs else Histogram(),
+        compared=len(differences),
+        agreed=sum(c.agreed for c in taken.compared),
+        differences=Histogram.of(differences),
+        dropped=taken.dropped,
+    )
+
+
+def scores_of(outputs: Outputs, start: int, stop: int) -> Array:
+    """``[n]`` one number a row: the probability of the positive class (of several, of the predicted one), or the prediction."""
+    if outputs.class_index is None:
+        return np.asarray(outputs.arrays["prediction"][start:stop], np.float64).reshape(stop - start, -1)[:, 0]
+    probabilities = outputs.arrays["probabilities"][start:stop]
+    if outputs.threshold is not None:
+        return probabilities[:, 1]
+    return probabilities[np.arange(stop - start), outputs.class_index[start:stop]]
+
+
+def has_scores(outputs: Outputs) -> bool:
+    """Whether each row has one number: it is classified, or its prediction is a number."""
+    if outputs.class_index is not None:
+        return True
+    prediction = outputs.arrays.get("prediction")
+    return prediction is not None and prediction.dtype.kind in "fiub" and prediction.size == len(prediction)
+
+
+def exposures_of(taken: Taken, model: str, version: str, arm: str) -> list[Exposure]:
+    """What is kept to be joined with what really happened, a row each."""
+    exposures = []
+    for request, (outputs, start, stop), time in taken.exposed:
+        scores: list[float | None] = [None] * (stop - start)
+        predictions: list[str | float | None] = [None] * (stop - start)
+        if outputs.class_index is not None:
+            scores = scores_of(outputs, start, stop).tolist()
+            predictions = [outputs.labels[index] for index in outputs.class_index[start:stop].tolist()]
+        elif has_scores(outputs):
+            predictions = scores_of(outputs, start, stop).tolist()
+        exposures += [
+            Exposure(
+                model=model, request_id=request.request_id, row=row, version=version, arm=arm, key=request.key or request.request_id,
+                time=time, prediction=prediction, score=score,
+            )
+            for row, (prediction, score) in enumerate(zip(predictions, scores, strict=True))
+        ]  # fmt: skip
+    return exposures
+
+
+def _classes(outputs: Sequence[Rows]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    found = [(rows.labels, rows.class_index[start:stop]) for rows, start, stop in outputs if rows.class_index is not None]
+    if found:
+        labels = found[0][0]
+        counted = np.bincount(np.concatenate([index for _, index in found]), minlength=len(labels)).tolist()
+        counts = {label: count for label, count in zip(labels, counted, strict=True) if count}
+    return counts

@@ -1,0 +1,193 @@
+"""Shadows: a version that gets the champion's rows after they were answered, and whose answers are only compared.
+
+The champion's batches are handed over whole, so that both compute the same rows in batches of the same size. A shadow runs in
+a thread of its own, holds a bounded number of rows, and is left out first when the worker is busy: rows that find the event
+loop busy, the champion's queue long or the shadow behind are dropped and counted. Its errors are counted and go nowhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from ekiben.errors import RequestError
+from ekiben.model.predictor import Predictor
+from ekiben.model.signature import Batch
+from ekiben.serving.arm_record import ArmRecord, Compared, has_scores, scores_of
+from ekiben.serving.batch_run import Answer, BatchReport, BatchRun, Clock, Pending
+from ekiben.serving.load_meter import LoadMeter
+
+logger = logging.getLogger("ekiben.shadow")
+
+_MAX_ROWS: Final = 4096
+_MAX_BYTES: Final = 64 * 2**20
+_SOON_S: Final = 0.002
+_SHORT_WAIT_S: Final = 0.005
+_ALIKE: Final = 0.01
+"""Numbers within one percent of each other count as the same prediction."""
+
+_Pairs = list[tuple[Pending, Answer]]
+"""Requests, and what the champion answered."""
+
+
+class ShadowRunner:
+    """Runs the champion's rows through one shadow.
+
+    Args:
+        predictor: The shadow's.
+        record: What happens to its rows.
+        rate: Share of the requests that it gets, above 0 to 1.
+        meter: How busy the event loop is.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(self, predictor: Predictor, record: ArmRecord, *, rate: float, meter: LoadMeter, clock: Clock) -> None:
+        self.rate = rate
+        self.record = record
+        self._run = BatchRun(predictor, clock)
+        self._meter = meter
+        self._queue: deque[_Pairs] = deque()
+        self._rows = 0
+        self._bytes = 0
+        self._is_running = False
+        self._loop = asyncio.get_running_loop()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"ekiben-shadow-{predictor.spec.name}")
+        self._is_closed = False
+
+    def offer(self, report: BatchReport, champion: ArmRecord) -> None:
+        """Takes the requests of a batch that were answered for the champion's arm; in the event loop."""
+        pairs: _Pairs = []
+        rows = size = 0
+        for pending, result in zip(report.members, report.results, strict=True):
+            if isinstance(result, Answer) and (pending.call is None or pending.call.record is champion):
+                if self.rate < 1 and random.random() >= self.rate:  # noqa: S311  a sample, no secret
+                    continue
+                pairs.append((pending, result))
+                rows += pending.n
+                size += _size(pending)
+        if not pairs or self._is_closed:
+            return
+        if self._meter.is_high or _has_queued(report) or self._rows + rows > _MAX_ROWS or self._bytes + size > _MAX_BYTES:
+            self.record.dropped(rows)
+            return
+        self._queue.append(pairs)
+        self._rows += rows
+        self._bytes += size
+        if not self._is_running:
+            self._is_running = True
+            # Not at once: the answers leave first.
+            self._loop.call_later(_SOON_S, self._next)
+
+    def close(self) -> None:
+        """Takes no more; what waits is dropped."""
+        self._is_closed = True
+        self._drop_waiting()
+        self._thread.shutdown(wait=False)
+
+    def _next(self) -> None:
+        """Has the thread compute what came first."""
+        if self._meter.is_high:
+            self._drop_waiting()
+        if not self._queue or self._is_closed:
+            self._is_running = False
+            return
+        pairs = self._queue.popleft()
+        self._rows -= sum(pending.n for pending, _ in pairs)
+        self._bytes -= sum(_size(pending) for pending, _ in pairs)
+        self._loop.run_in_executor(self._thread, self._compute, pairs)
+
+    def _drop_waiting(self) -> None:
+        if self._rows:
+            self.record.dropped(self._rows)
+        self._queue.clear()
+        self._rows = self._bytes = 0
+
+    def _compute(self, pairs: _Pairs) -> None:
+        """Computes and compares; in the thread."""
+        try:
+            report = self._run.compute([pending for pending, _ in pairs])
+            compared = compare(
+                [(theirs, ours) for (_, theirs), ours in zip(pairs, report.results, strict=True) if isinstance(ours, Answer)]
+            )
+        except Exception:
+            logger.exception("a shadow's rows cannot be compared")
+            self._loop.call_soon_threadsafe(self._next)
+        else:
+            self._loop.call_soon_threadsafe(self._settle, report, compared)
+
+    def _settle(self, report: BatchReport, compared: Compared | None) -> None:
+        record = self.record
+        answers = [a for a in report.results if isinstance(a, Answer)]
+        if answers:
+            record.answered([], report.ended - report.started, [(a.outputs, a.start, a.stop) for a in answers])
+        if compared is not None:
+            record.compared(compared)
+        if errors := [e for e in report.results if isinstance(e, RequestError)]:
+            record.failed(errors, 0.0)
+        if record.exposes:
+            both = zip(report.members, report.results, strict=True)
+            record.expose([(pending.call, result) for pending, result in both if isinstance(result, Answer)])
+        self._next()
+
+
+def compare(pairs: Sequence[tuple[Answer, Answer]]) -> Compared | None:
+    """How the second answers compare with the first, row by row; None of no rows."""
+    if not pairs:
+        return None
+    if pairs[0][0].outputs.class_index is not None:
+        theirs, ours = ([_classes(pair[side]) for pair in pairs] for side in (0, 1))
+        agreed = int((np.concatenate(theirs) == np.concatenate(ours)).sum())
+        return Compared(agreed, np.abs(_scores(pairs, 0) - _scores(pairs, 1)))
+    if all(has_scores(answer.outputs) for answer in pairs[0]):
+        first, second = _scores(pairs, 0), _scores(pairs, 1)
+        return Compared(int(np.isclose(first, second, rtol=_ALIKE, atol=1e-9, equal_nan=True).sum()), np.abs(first - second))
+    differences = np.array([d for theirs, ours in pairs for d in _tensor_differences(theirs, ours)])
+    return Compared(int((differences <= _ALIKE).sum()), differences)
+
+
+def _classes(answer: Answer) -> npt.NDArray[Any]:
+    assert answer.outputs.class_index is not None
+    return answer.outputs.class_index[answer.start : answer.stop]
+
+
+def _scores(pairs: Sequence[tuple[Answer, Answer]], side: int) -> npt.NDArray[Any]:
+    return np.concatenate([scores_of(p[side].outputs, p[side].start, p[side].stop) for p in pairs]).astype(np.float64)
+
+
+def _tensor_differences(theirs: Answer, ours: Answer) -> list[float]:
+    """Of each row, the largest difference over all outputs, relative to the champion's largest value; 1 where they do not compare."""
+    mine, yours = ours.tensors(), theirs.tensors()
+    return [max(_difference(array[row], mine[name][row]) for name, array in yours.items()) for row in range(theirs.stop - theirs.start)]
+
+
+def _difference(theirs: Any, ours: Any) -> float:
+    first, second = np.asarray(theirs), np.asarray(ours)
+    if first.shape != second.shape:
+        return 1.0
+    if first.dtype.kind not in "fiub" or second.dtype.kind not in "fiub":
+        return 0.0 if np.array_equal(first, second) else 1.0
+    if not first.size:
+        return 0.0
+    gap = np.abs(first.astype(np.float64) - second.astype(np.float64))
+    return float(np.nan_to_num(gap.max() / max(float(np.abs(first).max()), 1e-9), nan=1.0))
+
+
+def _has_queued(report: BatchReport) -> bool:
+    """Whether the champion is behind: the first request of its batch has waited longer than two runs take."""
+    return report.started - report.members[0].queued > max(2 * (report.ended - report.started), _SHORT_WAIT_S)
+
+
+def _size(pending: Pending) -> int:
+    """About how many bytes a request's rows are; those of scalars, which are small, count as none."""
+    payload = pending.payload
+    if not isinstance(payload, Batch):
+        return 0
+    return payload.matrix.nbytes if payload.matrix is not None else sum(column.nbytes for column in payload.columns.values())

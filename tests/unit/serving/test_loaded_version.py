@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+import asyncio
+from itertools import pairwise
+
+import msgspec
+import numpy as np
+import pytest
+from prometheus_client import CollectorRegistry
+
+from ekiben.errors import DeadlineExceeded, InvalidRows, PredictionFailed, RowError
+from ekiben.model.outputs import Outputs
+from ekiben.monitoring.metrics import Metrics
+from ekiben.serving.arm_record import window_of
+from ekiben.serving.batch_run import Answer, BatchReport, Pending
+from ekiben.serving.loaded_version import VersionRecord
+from ekiben.state.histogram import Histogram
+
+
+class Call(msgspec.Struct):
+    record: object
+    request_id: str = "r"
+    key: str | None = None
+
+
+class Shadow:
+    def __init__(self):
+        self.offers = []
+
+    def offer(self, report, champion):
+        self.offers.append((report, champion))
+
+
+@pytest.fixture
+def collectors():
+    return CollectorRegistry()
+
+
+@pytest.fixture
+def record(collectors, tiny_spec):
+    made = VersionRecord(Metrics(collectors, wall=lambda: 1000.0), tiny_spec, "1")
+    for arm in ("champion", "pinned", "challenger"):
+        made.arm(arm).exposes = True
+    return made
+
+
+def outputs(n: int) -> Outputs:
+    """Every second row is a yes."""
+    index = np.arange(n) % 2
+    return Outputs(n, {"probabilities": np.stack([1.0 - index, index], axis=1).astype(np.float32)}, ("no", "yes"), index, 0.5)
+
+
+def pending(n: int, call: Call | None = None, *, received: float = 0.0, queued: float = 1.0) -> Pending:
+    return Pending([[0.0] * 4] * n, n, received, 99.0, queued, None, None, call)
+
+
+def report(members, results, whole) -> BatchReport:
+    is_whole = all(isinstance(r, Answer) and r.outputs is whole for r in results) and sum(p.n for p in members) == whole.n
+    return BatchReport(whole.n if whole is not None else 0, 2.0, 2.5, 4.0, members, results, whole, is_whole)
+
+
+def answers(whole: Outputs, *sizes: int) -> list[Answer]:
+    starts = np.cumsum([0, *sizes]).tolist()
+    return [Answer(whole, a, b) for a, b in pairwise(starts)]
+
+
+def taken(record: VersionRecord, arm: str):
+    return record.arm(arm).take()
+
+
+def test_a_batch_of_one_arm(record, collectors):
+    whole = outputs(5)
+    record.batch(report([pending(2), pending(3, received=1.0)], answers(whole, 2, 3), whole))
+    window = window_of(taken(record, "champion"))
+    assert (window.ok, window.classes, window.scores.n) == (2, {"no": 3, "yes": 2}, 5)
+    assert window.latency == Histogram.of([4.0, 3.0])
+    assert window.compute == Histogram.of([2.0, 2.0])
+    labels = {"model": "tiny", "version": "1"}
+    assert collectors.get_sample_value("ekiben_queue_seconds_sum", labels) == 2.0
+    assert collectors.get_sample_value("ekiben_predicted_rows_total", labels) == 5
+
+
+def test_the_arms_that_share_a_batch_are_told_apart(record):
+    whole = outputs(6)
+    calls = [Call(record.arm(arm)) for arm in ("champion", "pinned", "champion")]
+    record.batch(report([pending(1, calls[0]), pending(3, calls[1]), pending(2, calls[2])], answers(whole, 1, 3, 2), whole))
+    champion, pinned = window_of(taken(record, "champion")), window_of(taken(record, "pinned"))
+    assert (champion.ok, champion.classes) == (2, {"no": 2, "yes": 1})
+    assert (pinned.ok, pinned.classes) == (1, {"no": 1, "yes": 2})
+
+
+def test_errors_belong_to_their_arm(record, collectors):
+    whole = outputs(2)
+    calls = [Call(record.arm(arm)) for arm in ("challenger", "champion", "challenger")]
+    bad = InvalidRows([RowError(0, "d", 99, "rule")])
+    members = [pending(1, calls[0]), pending(2, calls[1]), pending(1, calls[2], received=1.5)]
+    record.batch(report(members, [bad, Answer(whole, 0, 2), PredictionFailed("x")], whole))
+    challenger = window_of(taken(record, "challenger"))
+    assert (challenger.ok, challenger.invalid, challenger.errors) == (0, 1, {"PredictionFailed": 1})
+    assert window_of(taken(record, "champion")).ok == 1
+    labels = {"model": "tiny", "version": "1", "arm": "challenger"}
+    assert collectors.get_sample_value("ekiben_failed_seconds_total", labels) == 4.0 + 2.5
+
+
+def test_a_batch_of_which_nothing_could_be_computed_is_no_batch_of_rows(record, collectors):
+    record.batch(report([pending(1)], [DeadlineExceeded("x")], None))
+    assert collectors.get_sample_value("ekiben_batch_size_count", {"model": "tiny", "version": "1"}) == 0
+    assert window_of(taken(record, "champion")).errors == {"DeadlineExceeded": 1}
+
+
+def test_rows_of_requests_that_are_gone_are_nobodys(record, collectors):
+    """The batcher leaves out who was answered meanwhile, at the deadline: the rows were computed, and not answered."""
+    whole = outputs(5)
+    record.batch(report([pending(2)], [Answer(whole, 3, 5)], whole))
+    window = window_of(taken(record, "champion"))
+    assert (window.ok, window.classes, window.scores.n) == (1, {"no": 1, "yes": 1}, 2)
+    assert collectors.get_sample_value("ekiben_predicted_rows_total", {"model": "tiny", "version": "1"}) == 5
+
+
+def test_requests_that_were_run_one_by_one(record):
+    """Each has outputs of its own, and those of the batch are all of them."""
+    parts = [outputs(2), outputs(3)]
+    record.batch(report([pending(2), pending(3)], [Answer(p, 0, p.n) for p in parts], Outputs.join(parts)))
+    window = window_of(taken(record, "champion"))
+    assert (window.ok, window.classes) == (2, {"no": 3, "yes": 2})
+
+
+def test_answers_are_exposed_where_the_arm_is_on_trial(record):
+    challenger = record.arm("challenger")
+    challenger.exposes = record.arm("champion").exposes = False
+    whole = outputs(4)
+    calls = [Call(challenger, "r-1", "ann"), Call(record.arm("champion"), "r-2"), None]
+    members = [pending(2, calls[0]), pending(1, calls[1]), pending(1, calls[2])]
+    record.batch(report(members, answers(whole, 2, 1, 1), whole))
+    assert challenger.take().exposed == []
+    challenger.exposes = record.arm("champion").exposes = True
+    record.batch(report(members, answers(whole, 2, 1, 1), whole))
+    assert [(request.request_id, rows[1:]) for request, rows, _ in challenger.take().exposed] == [("r-1", (0, 2))]
+    # What only computes has no request that could be exposed.
+    assert [request.request_id for request, _, _ in record.arm("champion").take().exposed] == ["r-2"]
+
+
+def test_shadows_are_offered_every_batch(record):
+    record.shadows = (Shadow(), Shadow())
+    whole = outputs(1)
+    batch = report([pending(1)], answers(whole, 1), whole)
+    record.batch(batch)
+    for shadow in record.shadows:
+        assert shadow.offers == [(batch, record.arm("champion"))]
+
+
+def test_an_arm_is_made_once_and_says_who_answered(record):
+    assert record.arm("blue") is record.arm("blue")
+    assert record.arm("blue").headers == [(b"x-model-version", b"1"), (b"x-model-arm", b"blue")]
+
+
+@pytest.mark.parametrize(("model", "kept"), [("tiny", 1), ("plane", 1), ("grid", 0)])
+def test_rows_are_kept_where_a_row_has_a_prediction(steady, model, kept):
+    record = VersionRecord(Metrics(CollectorRegistry()), steady.server.host.find(model, None).spec, "1")
+    record.arm("champion").exposes = True
+    whole = Outputs(1, {"prediction": np.zeros(1)})
+    record.batch(report([pending(1)], [Answer(whole, 0, 1)], whole))
+    assert len(record.arm("champion").take().outputs) == kept
+
+
+def test_a_loaded_version_answers_until_it_is_drained(start, registry, tiny_artifact):
+    registry.register(tiny_artifact.path, tag="tiny:1")
+    serving = start("tiny")
+    served = serving.server.host.find("tiny", None)
+    assert (served.model, served.version, served.timeout_s, served.spec.name) == ("tiny", "1", 1.0, "tiny")
+    assert served.load_s == serving.metric("ekiben_model_load_seconds", model="tiny") > 0
+
+    async def drained():
+        await asyncio.wait_for(served.drain(), 10)
+
+    serving.predict("tiny", [[1, 2, None, -3]])
+    serving.thread.run(drained())
+    assert serving.metric("ekiben_last_inference_timestamp_seconds", model="tiny") > 0
