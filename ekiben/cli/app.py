@@ -7,9 +7,15 @@ from typing import Any
 import click
 
 from ekiben import __version__
+from ekiben.cli.controller import controller
+from ekiben.cli.database import database
+from ekiben.cli.experiment import experiment
 from ekiben.cli.models import models
 from ekiben.cli.predict import predict
 from ekiben.cli.printing import print_error
+from ekiben.cli.rollback import rollback
+from ekiben.cli.rollout import rollout
+from ekiben.cli.truth import truth
 from ekiben.errors import EkibenError
 
 
@@ -50,3 +56,9 @@ def main() -> None:
 
 main.add_command(models)
 main.add_command(predict)
+main.add_command(rollback)
+main.add_command(rollout)
+main.add_command(experiment)
+main.add_command(truth)
+main.add_command(controller)
+main.add_command(database)
