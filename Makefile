@@ -7,6 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 TOOLS := .tools
 PEERS ?= bentoml,fastapi
+ROUTES := ekiben-routed,ekiben-split,ekiben-shadow
 export BENTOML_DO_NOT_TRACK ?= 1
 
 .PHONY: serve train test bench load soak lint image sbom tools clean help
@@ -33,7 +34,7 @@ test: $(VENV)/.installed
 	@$(BIN)/python -m pytest --cov --cov-report=term:skip-covered $(PYTEST_ARGS)
 
 bench: $(VENV)/.installed
-	@$(BIN)/python -m load_tests.bench --peers ekiben,$(PEERS),echo,onnx-ceiling,grpc-echo,raw $(BENCH_ARGS)
+	@$(BIN)/python -m load_tests.bench --peers ekiben,$(ROUTES),$(PEERS),echo,onnx-ceiling,grpc-echo,raw $(BENCH_ARGS)
 
 # HOST=http://host:port (and GRPC=host:port) loads a running server; without it, one is started and stopped here.
 # A HOST that the shell happens to export is a machine's name and no address.

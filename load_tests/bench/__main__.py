@@ -17,8 +17,10 @@ import click
 import msgspec
 from rich.console import Console
 
+from ekiben.settings import load_settings
+from ekiben.state.opening import open_control
 from load_tests.bench import ekiben_store, machine, promises
-from load_tests.bench.contestants import DEFAULT_PEERS, PEERS, PROJECT, Contestant, Workplace, contestants, ekiben_environ
+from load_tests.bench.contestants import DEFAULT_PEERS, PEERS, PROJECT, Contestant, Workplace, contestants, ekiben_environ, ekiben_on_trial
 from load_tests.bench.environments import ENVIRONMENTS, InstallFailed, cache_folder, ensure_environment
 from load_tests.bench.models import BenchModel, make_models
 from load_tests.bench.programs import LoadGeneratorMissing, ensure_program
@@ -26,7 +28,9 @@ from load_tests.bench.protocols import GRPC, PROTOCOLS
 from load_tests.bench.race import Course, Race
 from load_tests.bench.report import tables
 from load_tests.bench.results import Failure, Results
+from load_tests.bench.routing import RoutingTrial
 from load_tests.bench.servers import server_environ
+from load_tests.bench.sides import SHADOWED_MODELS, SIDES
 
 MODELS: Final = ("tabular", "mlp", "wide")
 _FILE_WIDTH: Final = 160
@@ -60,7 +64,8 @@ def _numbers(_context: click.Context, _parameter: click.Parameter, text: str) ->
     default=",".join(DEFAULT_PEERS),
     show_default=True,
     callback=_names(PEERS),
-    help=f"Who takes part: any of {', '.join(PEERS)}. A peer's environment is built the first time.",
+    help=f"Who takes part: any of {', '.join(PEERS)}. A peer's environment is built the first time. "
+    f"{', '.join(SIDES)} are measured against Ekiben without a route, in turns on one server.",
 )
 @click.option(
     "--protocols", default=",".join(PROTOCOLS), show_default=True, callback=_names(PROTOCOLS), help="How each is asked, if it speaks it."
@@ -90,7 +95,7 @@ def main(output: Path, cache: Path, **options: Any) -> None:
     course = _course(options)
     try:
         wrk = ensure_program("wrk")
-        h2load = ensure_program("h2load") if GRPC in course.protocols else ""
+        h2load = ensure_program("h2load") if course.has_race and GRPC in course.protocols else ""
     except LoadGeneratorMissing as e:
         raise click.ClickException(str(e)) from e
     results = Results(started=datetime.now(UTC).isoformat(timespec="seconds"), machine=machine.describe(), options=options)
@@ -122,20 +127,32 @@ def _course(options: dict[str, Any]) -> Course:
 
 
 class _Work(msgspec.Struct, frozen=True):
-    """What is there when the race begins."""
+    """What is there when the race begins.
+
+    Attributes:
+        field: The servers, by name.
+        models: The models, by name.
+        place: Where the servers find what they need.
+        has_store: Whether Ekiben has its models.
+    """
 
     field: dict[str, Contestant]
     models: dict[str, BenchModel]
     place: Workplace
+    has_store: bool
 
 
 def _prepare(course: Course, results: Results, *, folder: Path, cache: Path, console: Console) -> _Work:
     field = {name: contestant for name, contestant in contestants().items() if name in course.peers}
-    wanted = [*course.models, *(["heavy"] if course.with_overload else [])]
+    wanted = [name for name in course.models if course.has_race or name in SHADOWED_MODELS]
+    wanted += ["heavy"] if course.has_race and course.with_overload else []
+    has_store = False
     with console.status("making the models"):
         models = make_models(folder / "onnx", wanted)
-        if "ekiben" in field:
-            _fill_store(models, folder, field, results)
+        if "ekiben" in field or course.sides:
+            has_store = _fill_store(models, folder, results)
+    if not has_store:
+        field.pop("ekiben", None)
     pythons = {}
     for name in [name for name, contestant in field.items() if contestant.environment]:
         with console.status(f"building the environment of {name}, the first time only"):
@@ -147,24 +164,30 @@ def _prepare(course: Course, results: Results, *, folder: Path, cache: Path, con
                 del field[name]
                 results.failures.append(Failure(peer=name, model="", workers=0, round=0, problem=str(e)))
     ekiben_models = {name: ekiben_store.models_folder(folder, name) for name in models}
-    return _Work(field, models, Workplace(folder=folder, pythons=pythons, ekiben_models=ekiben_models))
+    return _Work(field, models, Workplace(folder=folder, pythons=pythons, ekiben_models=ekiben_models), has_store)
 
 
 def _race(course: Course, results: Results, work: _Work, programs: tuple[str, str], console: Console) -> None:
     wrk, h2load = programs
     race = Race(course, field=work.field, models=work.models, place=work.place, wrk=wrk, h2load=h2load, say=console.print)
     race.run(results)
+    if course.sides and work.has_store:
+        control = open_control(load_settings(ekiben_environ(work.place.folder)))
+        RoutingTrial(
+            course, server=ekiben_on_trial(), models=work.models, place=work.place, control=control, wrk=wrk, say=console.print
+        ).run(results)
 
 
-def _fill_store(models: dict[str, BenchModel], folder: Path, field: dict[str, Contestant], results: Results) -> None:
+def _fill_store(models: dict[str, BenchModel], folder: Path, results: Results) -> bool:
+    """Puts the models where Ekiben serves from; returns whether that went well, and takes it down where it did not."""
     command = [sys.executable, "-m", "load_tests.bench.ekiben_store", str(folder)]
     environ = server_environ(ekiben_environ(folder))
     listed = msgspec.json.encode(list(models.values()))
     done = subprocess.run(command, input=listed, env=environ, cwd=PROJECT, capture_output=True, timeout=_STORE_S, check=False)
     if done.returncode:
-        del field["ekiben"]
         problem = done.stderr.decode(errors="replace")[-600:]
         results.failures.append(Failure(peer="ekiben", model="", workers=0, round=0, problem=problem))
+    return done.returncode == 0
 
 
 def _raise_open_files() -> None:

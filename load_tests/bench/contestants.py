@@ -11,13 +11,14 @@ import msgspec
 
 from load_tests.bench.models import BenchModel
 from load_tests.bench.protocols import Protocol, echoed_grpc, grpc, on_data_port, own_json, v2_binary, v2_json
+from load_tests.bench.sides import SIDES
 
 PEERS_FOLDER: Final = Path(__file__).resolve().parent / "peers"
 PROJECT: Final = PEERS_FOLDER.parents[2]
 PEERS: Final = (
-    "ekiben", "bentoml", "fastapi", "litserve", "mlserver", "kserve", "triton", "echo", "onnx-ceiling", "grpc-echo", "raw",
+    "ekiben", *SIDES, "bentoml", "fastapi", "litserve", "mlserver", "kserve", "triton", "echo", "onnx-ceiling", "grpc-echo", "raw",
 )  # fmt: skip
-DEFAULT_PEERS: Final = ("ekiben", "bentoml", "fastapi", "echo", "onnx-ceiling", "grpc-echo", "raw")
+DEFAULT_PEERS: Final = ("ekiben", *SIDES, "bentoml", "fastapi", "echo", "onnx-ceiling", "grpc-echo", "raw")
 
 
 class Workplace(msgspec.Struct, frozen=True, kw_only=True):
@@ -120,6 +121,12 @@ def _ekiben() -> Contestant:
         environ=_ekiben_environ,
         protocols=(own, json, binary, grpc(_ekiben_output), *(on_data_port(protocol) for protocol in (own, json, binary))),
     )
+
+
+def ekiben_on_trial() -> Contestant:
+    """Ekiben for routes that belong to no rollout: without the controller, which would end them."""
+    ekiben = _ekiben()
+    return msgspec.structs.replace(ekiben, environ=lambda start: ekiben.environ(start) | {"EKIBEN_CONTROLLER": "off"})
 
 
 def _plain(name: str, app: str, *, environment: str = "", runs_model: bool = True) -> Contestant:

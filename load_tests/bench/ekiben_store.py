@@ -19,8 +19,8 @@ from ekiben.registry import Registry, open_registry
 from ekiben.registry.provenance import framework_versions, now
 from ekiben.settings import load_settings
 from load_tests.bench.models import BenchModel
+from load_tests.bench.sides import CHAMPION_VERSION, SECOND_VERSION
 
-_VERSION: Final = "bench"
 _LABELS: Final = ("no", "yes")
 
 
@@ -41,7 +41,9 @@ def spec_of(model: BenchModel) -> ModelSpec:
 
 
 def add_model(model: BenchModel, folder: Path, registry: Registry) -> None:
-    """Registers a model and writes its spec.
+    """Registers a model twice and writes its spec.
+
+    The first version is the champion; the second has the same files, for what needs another version.
 
     Args:
         model: The model.
@@ -58,7 +60,8 @@ def add_model(model: BenchModel, folder: Path, registry: Registry) -> None:
         golden_rows=model.rows,
         reference=model.rows,
     )
-    registry.register(artifact.path, tag=f"{model.name}:{_VERSION}")
+    for version in (CHAMPION_VERSION, SECOND_VERSION):
+        registry.register(artifact.path, tag=f"{model.name}:{version}")
     file = models_folder(folder, model.name) / model.name / "model.yaml"
     file.parent.mkdir(parents=True)
     file.write_text(dump_spec(spec))

@@ -22,6 +22,12 @@ def median(values: Iterable[float]) -> float:
     return statistics.median(found) if found else math.nan
 
 
+def median_or_none(values: Iterable[float]) -> float | None:
+    """The median; None of none."""
+    found = list(values)
+    return median(found) if found else None
+
+
 def summed(counts: Iterable[dict[str, int]]) -> dict[str, int]:
     """The sum of several counts by name."""
     total: dict[str, int] = {}

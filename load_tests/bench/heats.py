@@ -1,16 +1,23 @@
-"""One server with one model, and the check that it answers rightly before it is loaded."""
+"""One server with one model: started, checked that it answers rightly before it is loaded, and taken down where it fails."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import msgspec
 
-from load_tests.bench.asking import Reply, call, post
-from load_tests.bench.contestants import Contestant
+from ekiben.errors import StateError
+from load_tests.bench.asking import NoGoodAnswer, Reply, call, post
+from load_tests.bench.contestants import PEERS_FOLDER, Contestant, Start, Workplace
 from load_tests.bench.models import BenchModel
+from load_tests.bench.overload import GeneratorFailed
+from load_tests.bench.programs import LoadGeneratorFailed
 from load_tests.bench.protocols import Asked, Protocol
-from load_tests.bench.servers import READY_S, RunningServer
+from load_tests.bench.results import Failure, Results
+from load_tests.bench.route_switch import RouteNotFollowed
+from load_tests.bench.servers import READY_S, RunningServer, ServerFailed, free_port, server_environ
 
 _JSON: Final = {"Content-Type": "application/json"}
 _NEXT_READY_S: Final = 10.0
@@ -88,6 +95,37 @@ class Served:
         if not protocol.is_right(self.heat.model, reply.body, reply.headers, expected):
             shown = reply.body[:200].decode(errors="replace")
             raise WrongAnswer(f"row {row} must give {[round(v, 4) for v in expected[:4]]}, the answer is {shown}")
+
+
+@contextmanager
+def serving(heat: Heat, place: Workplace) -> Iterator[Served]:
+    """A server under way, on ports that are free; whether it answers is seen protocol by protocol."""
+    contestant, model = heat.contestant, heat.model
+    port, second_port = free_port(), free_port()
+    start = Start(place=place, model=model, workers=heat.workers, port=port, second_port=second_port)
+    environ = server_environ(contestant.environ(start))
+    log = place.folder / f"{contestant.name}-{model.name}-{heat.workers}.log"
+    with RunningServer(contestant.command(start), environ=environ, folder=PEERS_FOLDER, log=log) as server:
+        yield Served(server, heat, port=port, second_port=second_port)
+
+
+@contextmanager
+def noting_failure(heat: Heat, results: Results, say: Callable[[str], None], protocol: str = "") -> Iterator[None]:
+    """Takes a failure down and says it, so that the others go on.
+
+    Args:
+        heat: Whose failure it is.
+        results: Where it is taken down.
+        say: Shows a line of progress.
+        protocol: In which protocol; empty where that says nothing.
+    """
+    try:
+        yield
+    except (ServerFailed, WrongAnswer, NoGoodAnswer, LoadGeneratorFailed, GeneratorFailed, RouteNotFollowed, StateError, OSError) as e:
+        problem = f"{protocol}{': ' if protocol else ''}{type(e).__name__}: {e}"
+        say(f"{heat}: {problem}")
+        failure = Failure(peer=heat.contestant.name, model=heat.model.name, workers=heat.workers, round=heat.round, problem=problem)
+        results.failures.append(failure)
 
 
 def most_different_row(answers: list[list[float]]) -> int:

@@ -39,6 +39,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         seconds: How long.
         max_connections: Connections at most, all kept alive.
         grace_s: How long to wait for answers after the last request is due.
+        timer_ms: What is sent so close to its time counts from when it was sent; 0 where all counts from its time.
     """
 
     host: str
@@ -50,6 +51,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
     max_connections: int = 800
     grace_s: float = 3.0
+    timer_ms: float = 0.0
 
 
 class Outcome(msgspec.Struct, kw_only=True):
@@ -60,7 +62,8 @@ class Outcome(msgspec.Struct, kw_only=True):
         seconds: The time in which they were due.
         statuses: Status, or ``connection`` (lost), ``no answer`` (in time), ``unsent`` (no free connection) → how many.
         with_retry_after: Of the answers other than 200, how many had a Retry-After, by status.
-        accepted: For each answer with 200, when it came (seconds from the start) and its latency from its scheduled time (ms).
+        accepted: For each answer with 200, when it came (seconds from the start) and its latency from its scheduled time, or from
+            when it was sent, see `Plan.timer_ms` (ms).
         connections: Connections that were opened.
         late_ms: How late the generator itself was at worst, sending with a connection at hand.
     """
@@ -138,6 +141,7 @@ class OpenLoop:
     def __init__(self, plan: Plan, clock: Callable[[], float]) -> None:
         self._plan = plan
         self._clock = clock
+        self._timer_s = plan.timer_ms / 1000
         self._requests = [_request(plan, body) for body in plan.bodies]
         self._start = 0.0
         self._sent = 0
@@ -232,6 +236,8 @@ class OpenLoop:
         self.free(connection)
 
     def _send(self, connection: _Connection, due: float) -> None:
+        if self._timer_s and abs((now := self._clock()) - due) <= self._timer_s:
+            due = now
         connection.send(due, self._requests[self._sent % len(self._requests)])
         self._sent += 1
 

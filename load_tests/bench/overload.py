@@ -22,6 +22,22 @@ _REFUSALS: Final = ("429", "503")
 _START_S: Final = 30
 
 
+def open_loop_plan(url: str, bodies: list[bytes], headers: dict[str, str], *, rate: float, seconds: float, timer_ms: float = 0.0) -> Plan:
+    """A plan that goes where a closed loop went: to the same address, with the same bodies and headers."""
+    address, _, path = url.removeprefix("http://").partition("/")
+    host, _, port = address.partition(":")
+    return Plan(
+        host=host,
+        port=int(port),
+        path=f"/{path}",
+        bodies=[b.decode() for b in bodies],
+        headers=headers,
+        rate=rate,
+        seconds=seconds,
+        timer_ms=timer_ms,
+    )
+
+
 class GeneratorFailed(Exception):
     """The open-loop generator did not do its work."""
 

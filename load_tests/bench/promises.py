@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import chain
 from typing import Final, TypeVar
 
 import msgspec
 
-from load_tests.bench.figures import median
+from load_tests.bench.figures import median_or_none
 from load_tests.bench.overload import DEADLINE_MS
 from load_tests.bench.protocols import DATA, GRPC, REST, V2_BINARY, V2_JSON
 from load_tests.bench.results import LoadRecord, OverloadRecord, Promise, Results
+from load_tests.bench.routing_promises import judge_routing
 
 OURS: Final = "ekiben"
 OVERLOAD_TIMES: Final = 4.0
@@ -62,6 +63,7 @@ def judge(results: Results) -> list[Promise]:
         _no_refusals(results),
         *(_compute_bound(results, rows_each) for rows_each in sorted({r.rows_each for r in results.loads if r.model == "mlp"} or {1})),
         *chain.from_iterable(_overload(results, workers) for workers in _or_none(overloaded)),
+        *judge_routing(results),
     ]
 
 
@@ -107,7 +109,7 @@ def _ratio_of(loads: list[LoadRecord], model: str, pair: tuple[Asked, Asked], ca
     ours, theirs = (_by_round(loads, asked, case, model) for asked in pair)
     pairs = [(ours[n], theirs[n]) for n in ours if n in theirs and theirs[n].load.rps]
     quiet = [(a, b) for a, b in pairs if a.is_quiet and b.is_quiet]
-    return _median(a.load.rps / b.load.rps for a, b in quiet or pairs)
+    return median_or_none(a.load.rps / b.load.rps for a, b in quiet or pairs)
 
 
 def _by_round(loads: list[LoadRecord], asked: Asked, case: Case, model: str = "tabular") -> dict[int, LoadRecord]:
@@ -124,7 +126,7 @@ def _latency(results: Results, workers: int | None) -> Promise:
         runs = {r.round: r.speed.run_p50_ms for r in results.raw if r.model == "tabular"}
         loads = [r for r in _by_round(results.loads, (OURS, REST), (workers, 1)).values() if r.round in runs and r.load.answered]
         quiet = [r for r in loads if r.is_quiet]
-        found = _median(r.load.p50_ms - runs[r.round] for r in quiet or loads)
+        found = median_or_none(r.load.p50_ms - runs[r.round] for r in quiet or loads)
     where = "1 connection" if workers is None else f"{_counted(workers, 'worker')}, 1 connection"
     return Promise(
         promise="p50 latency, tabular, over the session's own run", where=where, found=found, target=0.3, unit="ms", at_most=True
@@ -133,8 +135,9 @@ def _latency(results: Results, workers: int | None) -> Promise:
 
 def _no_refusals(results: Results) -> Promise:
     """Counts whatever was not answered with 200 while the load was one that the server can carry."""
-    closed = [sum(r.load.errors.values()) for r in results.loads if r.peer == OURS]
+    closed = [sum(r.load.errors.values()) for r in (*(r for r in results.loads if r.peer == OURS), *results.routed)]
     below = [r.scheduled - r.accepted for r in results.overloads if r.peer == OURS and r.times_capacity < 1]
+    below += [r.scheduled - r.statuses.get("200", 0) for r in results.shadows]
     found = float(sum(closed) + sum(below)) if closed or below else None
     return Promise(promise="refusals and errors below capacity", where="all loads", found=found, target=0.0, unit="", at_most=True)
 
@@ -146,7 +149,7 @@ def _compute_bound(results: Results, rows_each: int) -> Promise:
     for r in results.loads:
         if r.peer == OURS and r.model == "mlp" and r.protocol == REST and r.workers == 1 and r.rows_each == rows_each:
             best[r.round] = max(best.get(r.round, 0.0), r.load.rps * rows_each)
-    found = _percent(_median(best[n] / raw[n] for n in best if n in raw))
+    found = _percent(median_or_none(best[n] / raw[n] for n in best if n in raw))
     where = f"1 worker, {_counted(rows_each, 'row')} a request, its best number of connections"
     return Promise(promise="throughput, mlp, of the raw session's best rows/s", where=where, found=found, target=90.0, unit="%")
 
@@ -156,10 +159,10 @@ def _overload(results: Results, workers: int | None) -> list[Promise]:
     at = f"{OVERLOAD_TIMES:g} times capacity"
     where = at if workers is None else f"{_counted(workers, 'worker')}, {at}"
     deadline_ms = records[0].deadline_ms if records else DEADLINE_MS
-    goodput = _percent(_median(r.goodput_rps / r.capacity_rps for r in records))
+    goodput = _percent(median_or_none(r.goodput_rps / r.capacity_rps for r in records))
     wrong = float(sum(_wrong(r) for r in records)) if records else None
     # Where nothing was accepted, no latency is a good one.
-    p99_ms = _median(math.inf if r.p99_ms is None else r.p99_ms for r in records)
+    p99_ms = median_or_none(math.inf if r.p99_ms is None else r.p99_ms for r in records)
     return [
         Promise(promise="overload: goodput of the capacity", where=where, found=goodput, target=90.0, unit="%"),
         Promise(
@@ -189,11 +192,6 @@ def _wrong(record: OverloadRecord) -> int:
 
 def _or_none(cases: list[T]) -> Sequence[T | None]:
     return cases or [None]
-
-
-def _median(values: Iterable[float]) -> float | None:
-    found = list(values)
-    return median(found) if found else None
 
 
 def _percent(ratio: float | None) -> float | None:

@@ -10,23 +10,20 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Final
 
 import msgspec
 
-from load_tests.bench.asking import NoGoodAnswer
-from load_tests.bench.contestants import PEERS_FOLDER, PROJECT, Contestant, Start, Workplace
+from load_tests.bench.contestants import PROJECT, Contestant, Workplace
 from load_tests.bench.h2load import run_h2load
-from load_tests.bench.heats import Heat, Served, WrongAnswer
+from load_tests.bench.heats import Heat, Served, noting_failure, serving
 from load_tests.bench.models import BenchModel
-from load_tests.bench.open_loop import Plan
 from load_tests.bench.overload import (
     CAPACITY_CONNECTIONS,
     DEADLINE_HEADER,
     DEADLINE_MS,
     TIMES_CAPACITY,
-    GeneratorFailed,
+    open_loop_plan,
     overload_record,
     run_open_loop,
 )
@@ -35,7 +32,8 @@ from load_tests.bench.programs import LoadGeneratorFailed
 from load_tests.bench.protocols import DATA, GRPC, PROTOCOLS, REST, V2_BINARY, V2_JSON, Protocol
 from load_tests.bench.raw_session import BATCHES, RawSpeed
 from load_tests.bench.results import Failure, Load, LoadRecord, RawRecord, Results
-from load_tests.bench.servers import RunningServer, ServerFailed, free_port, server_environ
+from load_tests.bench.servers import server_environ
+from load_tests.bench.sides import SIDES
 from load_tests.bench.wrk import run_wrk, write_bodies
 
 ROWS_EACH: Final = 8
@@ -58,7 +56,7 @@ class Course(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         models: Model → numbers of connections.
         workers: Numbers of workers.
-        peers: Names of the servers, and ``raw``.
+        peers: Names of the servers, of the routes in `SIDES`, and ``raw``.
         protocols: How they are asked, each as far as it speaks them.
         seconds: Length of each load.
         rounds: How often everything is measured.
@@ -72,6 +70,16 @@ class Course(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
     rounds: int
     with_overload: bool
+
+    @property
+    def sides(self) -> tuple[str, ...]:
+        """The routes that one Ekiben is measured with."""
+        return tuple(name for name in SIDES if name in self.peers)
+
+    @property
+    def has_race(self) -> bool:
+        """Whether there is more to measure than routes."""
+        return bool(set(self.peers) - set(SIDES))
 
 
 class Race:
@@ -116,11 +124,11 @@ class Race:
                     self._measure_raw(self._models[name], round_, results)
                 for heat in self._heats(servers, name, round_):
                     if chosen := self._chosen(heat):
-                        with self._noting_failure(heat, results):
+                        with noting_failure(heat, results, self._say):
                             self._load(heat, chosen, connections, results)
             if self._course.with_overload:
                 for heat in self._heats([server for server in servers if server.runs_model], "heavy", round_):
-                    with self._noting_failure(heat, results):
+                    with noting_failure(heat, results, self._say):
                         self._overload(heat, results)
 
     def _chosen(self, heat: Heat) -> list[Protocol]:
@@ -134,16 +142,6 @@ class Race:
         for workers in self._course.workers:
             for contestant in servers:
                 yield Heat(contestant, self._models[model], workers, round_)
-
-    @contextmanager
-    def _noting_failure(self, heat: Heat, results: Results, protocol: str = "") -> Iterator[None]:
-        try:
-            yield
-        except (ServerFailed, WrongAnswer, NoGoodAnswer, LoadGeneratorFailed, GeneratorFailed, OSError) as e:
-            problem = f"{protocol}{': ' if protocol else ''}{type(e).__name__}: {e}"
-            self._say(f"{heat}: {problem}")
-            failure = Failure(peer=heat.contestant.name, model=heat.model.name, workers=heat.workers, round=heat.round, problem=problem)
-            results.failures.append(failure)
 
     def _measure_raw(self, model: BenchModel, round_: int, results: Results) -> None:
         rows = self._place.folder / f"{model.name}-rows.json"
@@ -160,21 +158,10 @@ class Race:
         results.raw.append(RawRecord(model=model.name, round=round_, speed=speed))
         self._say(f"raw · {model.name}: {speed.best_rows_per_s:,.0f} rows/s at best, one row in {speed.run_p50_ms:.3f} ms")
 
-    @contextmanager
-    def _serving(self, heat: Heat) -> Iterator[Served]:
-        """A server under way; whether it answers is seen protocol by protocol."""
-        contestant, model = heat.contestant, heat.model
-        port, second_port = free_port(), free_port()
-        start = Start(place=self._place, model=model, workers=heat.workers, port=port, second_port=second_port)
-        environ = server_environ(contestant.environ(start))
-        log = self._place.folder / f"{contestant.name}-{model.name}-{heat.workers}.log"
-        with RunningServer(contestant.command(start), environ=environ, folder=PEERS_FOLDER, log=log) as server:
-            yield Served(server, heat, port=port, second_port=second_port)
-
     def _load(self, heat: Heat, protocols: list[Protocol], connections: tuple[int, ...], results: Results) -> None:
-        with self._serving(heat) as served:
+        with serving(heat, self._place) as served:
             for protocol in protocols:
-                with self._noting_failure(heat, results, protocol.name):
+                with noting_failure(heat, results, self._say, protocol.name):
                     answer = served.check(protocol)
                     self._load_by(served, protocol, connections, answer_bytes=len(answer), results=results)
 
@@ -229,7 +216,7 @@ class Race:
         seconds, protocol = self._course.seconds, heat.contestant.protocols[0]
         headers = {DEADLINE_HEADER: f"{DEADLINE_MS:g}"}
         bodies = self._place.folder / "bodies"
-        with self._serving(heat) as served:
+        with serving(heat, self._place) as served:
             served.check(protocol)
             url, server = served.url(protocol), served.server
             asked = [asked.body for asked in protocol.requests(heat.model)]
@@ -239,7 +226,7 @@ class Race:
             if not capacity.answered:
                 raise LoadGeneratorFailed(f"no request was answered while the capacity was measured: {capacity.errors}")
             for times in TIMES_CAPACITY:
-                plan = _plan(url, asked, headers, rate=times * capacity.rps, seconds=seconds)
+                plan = open_loop_plan(url, asked, headers, rate=times * capacity.rps, seconds=seconds)
                 before = server.cpu_times()
                 outcome = run_open_loop(plan)
                 server.check_alive()
@@ -257,11 +244,3 @@ class Race:
                 results.overloads.append(record)
                 good = f"{record.goodput_rps:,.0f} rps within the deadline"
                 self._say(f"{heat} · {times:g} times the capacity of {capacity.rps:,.0f} rps: {good}")
-
-
-def _plan(url: str, bodies: list[bytes], headers: dict[str, str], *, rate: float, seconds: float) -> Plan:
-    address, _, path = url.removeprefix("http://").partition("/")
-    host, _, port = address.partition(":")
-    return Plan(
-        host=host, port=int(port), path=f"/{path}", bodies=[b.decode() for b in bodies], headers=headers, rate=rate, seconds=seconds
-    )

@@ -10,10 +10,15 @@ from rich.table import Table
 from load_tests.bench.figures import median, summed
 from load_tests.bench.protocols import DATA, GRPC, REST, V2_BINARY, V2_JSON
 from load_tests.bench.raw_session import BATCHES
-from load_tests.bench.results import QUIET_PERCENT, Failure, LoadRecord, OverloadRecord, Promise, RawRecord, Results
+from load_tests.bench.results import QUIET_PERCENT, Failure, LoadRecord, OverloadRecord, Promise, RawRecord, Results, ShadowRecord
+from load_tests.bench.routing_promises import over_plain, rate
+from load_tests.bench.sides import PLAIN, ROUTED, SHADOWED, SPLIT
 
 NAMES: Final = {
-    "ekiben": "Ekiben",
+    PLAIN: "Ekiben",
+    ROUTED: "Ekiben, A/A split",
+    SPLIT: "Ekiben, split",
+    SHADOWED: "Ekiben, shadow",
     "bentoml": "BentoML batchable",
     "fastapi": "FastAPI + ONNX",
     "litserve": "LitServe",
@@ -45,6 +50,10 @@ def tables(results: Results, promises: list[Promise]) -> list[Table]:
         made.append(_raw_table(results.raw))
     if results.overloads:
         made.append(_overload_table(results.overloads))
+    if results.routed:
+        made.append(_routed_table(results.routed))
+    if results.shadows:
+        made.append(_shadow_table(results.shadows))
     if results.failures:
         made.append(_failure_table(results.failures))
     made.append(promise_table(promises))
@@ -143,6 +152,68 @@ def _overload_table(records: list[OverloadRecord]) -> Table:
             _noise([r.cpu.noise_percent for r in chosen]),
             f"{max(r.late_ms for r in chosen):.0f}",
             statuses,
+        )
+    return table
+
+
+def _routed_table(records: list[LoadRecord]) -> Table:
+    title = f"{records[0].model}, one server with a route and without, in turns"
+    numbers = ("workers", "connections", "rps", "of no route %", "p50 ms", "p99 ms", "CPU µs/request", "noise %", "turns")
+    table = _table(title, "server", numbers=numbers, last="errors by status")
+    for workers, connections in sorted({(r.workers, r.connections) for r in records}):
+        here = [r for r in records if (r.workers, r.connections) == (workers, connections)]
+        for side in dict.fromkeys(r.peer for r in here):
+            every = [r for r in here if r.peer == side]
+            used = quiet_rounds(every)
+            ratio = None if side == PLAIN else over_plain(here, side, (workers, connections))
+            table.add_row(
+                NAMES[side],
+                str(workers),
+                str(connections),
+                f"{rate(used) or 0:,.0f}",
+                "-" if ratio is None else f"{ratio * 100:.1f}",
+                f"{median(r.load.p50_ms for r in used):.2f}",
+                f"{median(r.load.p99_ms for r in used):.2f}",
+                f"{median(r.cpu.server_us_per_request for r in used):,.0f}",
+                _noise([r.cpu.noise_percent for r in used]),
+                f"{len(used)}/{len(every)}",
+                counted(summed(r.load.errors for r in every)),
+            )
+        table.add_section()
+    return table
+
+
+def _shadow_table(records: list[ShadowRecord]) -> Table:
+    numbers = (
+        "capacity rps",
+        "sent rps",
+        "p50 ms",
+        "p99 ms",
+        "shadow's rows %",
+        "CPU µs/request",
+        "noise %",
+        "sent late ms",
+        "turns",
+    )
+    table = _table(
+        "open loop, 1 worker, without a shadow and with one, in turns", "server", "model", numbers=numbers, last="answers by status"
+    )
+    for model, side in dict.fromkeys((r.model, r.side) for r in records):
+        every = [r for r in records if (r.model, r.side) == (model, side)]
+        used = [r for r in every if r.is_quiet] or every
+        computed = [r.computed_percent for r in used if r.computed_percent is not None]
+        table.add_row(
+            NAMES[side],
+            model,
+            *(f"{median(values):,.0f}" for values in ([r.capacity_rps for r in used], [r.rate for r in used])),
+            f"{median(r.p50_ms for r in used):.2f}",
+            f"{median(r.p99_ms for r in used):.2f}",
+            f"{median(computed):.1f}" if computed else "-",
+            f"{median(r.cpu.server_us_per_request for r in used):,.0f}",
+            _noise([r.cpu.noise_percent for r in used]),
+            f"{max(r.late_ms for r in every):.0f}",
+            f"{len(used)}/{len(every)}",
+            counted(summed(r.statuses for r in every)),
         )
     return table
 

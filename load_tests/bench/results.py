@@ -102,6 +102,40 @@ class OverloadRecord(msgspec.Struct, frozen=True, kw_only=True):
     cpu: CpuUse
 
 
+class ShadowRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """One open-loop load on one worker, without a shadow or with one.
+
+    Attributes:
+        side: ``ekiben`` without, ``ekiben-shadow`` with.
+        capacity_rps: Answers a second in a closed loop just before, without.
+        rate: Requests a second.
+        scheduled: Requests that were due.
+        p50_ms: Median latency of the answers with 200, without the first second's.
+        p99_ms: 99th percentile of the same.
+        statuses: As in `Outcome`.
+        late_ms: How late the generator itself was at worst.
+        computed_percent: Rows that the shadow computed and compared, percent of those answered; None without one.
+    """
+
+    side: str
+    model: str
+    round: int
+    capacity_rps: float
+    rate: float
+    scheduled: int
+    p50_ms: float
+    p99_ms: float
+    statuses: dict[str, int]
+    late_ms: float
+    cpu: CpuUse
+    computed_percent: float | None = None
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether the machine was as good as the benchmark's alone."""
+        return self.cpu.noise_percent <= QUIET_PERCENT
+
+
 class Failure(msgspec.Struct, frozen=True, kw_only=True):
     """A server that did not start, gave a wrong answer, or ended under load."""
 
@@ -140,7 +174,12 @@ class Promise(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Results(msgspec.Struct, kw_only=True):
-    """A whole run."""
+    """A whole run.
+
+    Attributes:
+        routed: Closed loops on one Ekiben without and with routes; ``peer`` is the side.
+        shadows: Open loops on one, without and with a shadow.
+    """
 
     started: str
     machine: dict[str, Any]
@@ -148,4 +187,6 @@ class Results(msgspec.Struct, kw_only=True):
     raw: list[RawRecord] = []
     loads: list[LoadRecord] = []
     overloads: list[OverloadRecord] = []
+    routed: list[LoadRecord] = []
+    shadows: list[ShadowRecord] = []
     failures: list[Failure] = []

@@ -8,7 +8,8 @@ from load_tests.bench.environments import InstallFailed
 from load_tests.bench.heats import Heat
 from load_tests.bench.procfs import CpuUse
 from load_tests.bench.programs import LoadGeneratorMissing
-from load_tests.bench.results import Failure, Load, LoadRecord
+from load_tests.bench.results import Failure, Load, LoadRecord, Results
+from load_tests.bench.sides import SIDES
 
 
 @pytest.fixture
@@ -23,7 +24,7 @@ def run(monkeypatch, tmp_path, raced):
     courses = []
     raced.clear()
     monkeypatch.setattr(command, "make_models", lambda _folder, names: dict.fromkeys(names))
-    monkeypatch.setattr(command, "_fill_store", lambda *_: None)
+    monkeypatch.setattr(command, "_fill_store", lambda *_: True)
     monkeypatch.setattr(command, "ensure_environment", lambda environment, cache, _pins: cache / environment.name)
 
     def race(course, results, work, programs, _console):
@@ -53,10 +54,11 @@ def test_everything_is_measured_unless_told_otherwise(run):
     assert result.exit_code == 0, result.output
     assert course.models == {"tabular": (1, 32, 64), "mlp": (32, 64, 128), "wide": (32,)}
     assert (course.workers, course.seconds, course.rounds, course.with_overload) == ((1, 2), 5.0, 1, True)
-    assert course.peers == ("ekiben", "bentoml", "fastapi", "echo", "onnx-ceiling", "grpc-echo", "raw")
+    assert course.peers == ("ekiben", *SIDES, "bentoml", "fastapi", "echo", "onnx-ceiling", "grpc-echo", "raw")
+    assert course.sides == SIDES
     assert course.protocols == ("rest", "v2-json", "v2-binary", "grpc", "data-rest", "data-v2-json", "data-v2-binary")
     written = json.loads(files[0].read_bytes())
-    assert {"started", "machine", "options", "loads", "raw", "overloads", "failures", "promises"} == set(written)
+    assert {"started", "machine", "options", "loads", "raw", "overloads", "routed", "shadows", "failures", "promises"} == set(written)
     assert written["promises"][0]["reached"] is None
     assert "What is promised" in result.output
 
@@ -99,6 +101,57 @@ def test_a_peer_that_cannot_be_installed_is_left_out_and_noted(run, raced, monke
     assert result.exit_code == 1
     assert "no such package" in result.output
     assert set(raced[0][0].field) == {"bentoml", "litserve"}
+
+
+def test_routes_alone_need_nobody_else(run, raced):
+    _, course, _ = run("--peers", "ekiben-routed,ekiben-shadow")
+
+    ((work, programs),) = raced
+    assert (course.sides, course.has_race) == (("ekiben-routed", "ekiben-shadow"), False)
+    assert (work.field, set(work.models), work.has_store) == ({}, {"tabular", "mlp"}, True)
+    assert programs == ("/usr/bin/wrk", "")
+
+
+def test_without_its_models_ekiben_takes_no_part(run, raced, monkeypatch):
+    monkeypatch.setattr(command, "_fill_store", lambda *_: False)
+
+    run("--peers", "ekiben,ekiben-routed,bentoml")
+
+    assert (set(raced[0][0].field), raced[0][0].has_store) == ({"bentoml"}, False)
+
+
+@pytest.mark.parametrize(
+    ("peers", "has_store", "tried"), [(("ekiben-split",), True, 1), (("ekiben-split",), False, 0), (("echo",), True, 0)]
+)
+def test_routes_are_tried_after_the_race_where_they_can_be(monkeypatch, tmp_path, peers, has_store, tried):
+    order = []
+
+    class Ran:
+        def __init__(self, course, **rest):
+            self.name = "routes" if "control" in rest else "race"
+            if "control" in rest:
+                assert str(tmp_path) in rest["control"].name
+
+        def run(self, _results):
+            order.append(self.name)
+
+    monkeypatch.setattr(command, "Race", Ran)
+    monkeypatch.setattr(command, "RoutingTrial", Ran)
+    options = {"models": {"tabular": (8,)}, "workers": (1,), "protocols": ("rest",), "seconds": 1, "rounds": 1, "with_overload": False}
+    work = command._Work({}, {}, command.Workplace(folder=tmp_path, pythons={}, ekiben_models={}), has_store)
+    results = Results(started="", machine={}, options={})
+
+    command._race(command.Course(**options, peers=peers), results, work, ("wrk", ""), command.Console(quiet=True))
+
+    assert order == ["race", *["routes"] * tried]
+
+
+def test_a_store_that_cannot_be_filled_is_noted(monkeypatch, tmp_path):
+    monkeypatch.setattr(command.sys, "executable", "false")
+    results = Results(started="", machine={}, options={}, failures=[])
+
+    assert command._fill_store({}, tmp_path, results) is False
+    assert [f.peer for f in results.failures] == ["ekiben"]
 
 
 def test_a_quick_look_is_short(run):

@@ -3,9 +3,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from load_tests.bench.contestants import DEFAULT_PEERS, PEERS, PEERS_FOLDER, PROJECT, Start, Workplace, contestants
+from load_tests.bench.contestants import DEFAULT_PEERS, PEERS, PEERS_FOLDER, PROJECT, Start, Workplace, contestants, ekiben_on_trial
 from load_tests.bench.models import BenchModel
 from load_tests.bench.protocols import PROTOCOLS, REST
+from load_tests.bench.sides import SIDES
 
 FIELD = contestants()
 MODEL = BenchModel(name="m", file="/m.onnx", task="binary_classification", rows=[[1.5, 2.0, 3.0]], answers=[[0.25, 0.75]], decimals=1)
@@ -37,8 +38,8 @@ def _answer(values):
     }
 
 
-def test_everyone_but_the_raw_session_is_a_server():
-    assert {*FIELD, "raw"} == set(PEERS)
+def test_everyone_but_the_raw_session_and_the_routes_is_a_server():
+    assert {*FIELD, *SIDES, "raw"} == set(PEERS)
     assert set(DEFAULT_PEERS) < set(PEERS)
     assert [name for name, c in FIELD.items() if not c.runs_model] == ["echo", "grpc-echo"]
 
@@ -95,6 +96,13 @@ def test_ekiben_is_served_as_users_serve_it():
     assert environ["BENTOML_HOME"].startswith("/run-folder")
     assert environ["EKIBEN_HOME"].startswith("/run-folder")
     assert _own("ekiben").path(MODEL) == "/v1/models/m:predict"
+
+
+def test_for_routes_ekiben_is_served_the_same_but_nobody_ends_them():
+    usual, server = FIELD["ekiben"], ekiben_on_trial()
+
+    assert server.environ(START) == usual.environ(START) | {"EKIBEN_CONTROLLER": "off"}
+    assert (server.name, server.command(START), server.protocols[0].name) == ("ekiben", usual.command(START), REST)
 
 
 @pytest.mark.parametrize(("name", "python"), [("fastapi", "/fastapi/python"), ("onnx-ceiling", None), ("echo", None)])

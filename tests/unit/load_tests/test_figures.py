@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from load_tests.bench.figures import median, percentile, summed
+from load_tests.bench.figures import median, median_or_none, percentile, summed
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=60), st.floats(0, 100))
@@ -31,3 +31,8 @@ def test_of_nothing_there_is_no_figure():
 
 def test_counts_are_summed_by_name():
     assert summed([{"503": 2, "timeout": 1}, {}, {"503": 3}]) == {"503": 5, "timeout": 1}
+
+
+def test_of_nothing_there_is_no_median():
+    assert median_or_none(iter([])) is None
+    assert median_or_none(iter([1.0, 3.0])) == 2

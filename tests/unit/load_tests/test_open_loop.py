@@ -113,6 +113,17 @@ def test_latency_counts_from_the_scheduled_time_so_waiting_for_a_connection_show
     assert [done for done, _ in outcome.accepted] == sorted(done for done, _ in outcome.accepted)
 
 
+def test_what_is_sent_about_when_it_is_due_counts_from_then_where_timers_are_coarse():
+    def latencies(timer_ms):
+        # One connection, 50 ms an answer, 40 requests a second: every request waits longer for it than the one before.
+        outcome = _run(Server(lambda _n: OK, delay_s=0.05), rate=40, seconds=0.25, max_connections=1, timer_ms=timer_ms)
+        return [latency_ms for _, latency_ms in outcome.accepted]
+
+    assert latencies(timer_ms=0)[-1] > 200
+    assert latencies(timer_ms=10)[-1] > 200, "what is late by more than that counts from its time"
+    assert latencies(timer_ms=10_000)[-1] < 200
+
+
 def test_refusals_are_counted_with_and_without_retry_after():
     server = Server(lambda n: (OK, REFUSED, REFUSED_WITHOUT_WORD)[n % 3])
 

@@ -1,7 +1,7 @@
 import pytest
 
 from load_tests.bench.open_loop import Outcome, Plan
-from load_tests.bench.overload import GeneratorFailed, overload_record, run_open_loop
+from load_tests.bench.overload import GeneratorFailed, open_loop_plan, overload_record, run_open_loop
 from load_tests.bench.procfs import CpuUse
 
 CPU = CpuUse(server_us_per_request=1, server_cores=1, client_cores=0.1, noise_percent=0)
@@ -28,6 +28,14 @@ def test_only_refusals_are_asked_for_retry_after():
 
     assert record.without_retry_after == 3
     assert (record.accepted, record.goodput_rps, record.p50_ms, record.p99_ms) == (0, 0.0, None, None)
+
+
+def test_the_plan_goes_where_the_closed_loop_went():
+    plan = open_loop_plan("http://127.0.0.1:81/v1/models/m:predict", [b"[1]"], {"A": "1"}, rate=5, seconds=2, timer_ms=1)
+
+    assert plan == Plan(
+        host="127.0.0.1", port=81, path="/v1/models/m:predict", bodies=["[1]"], headers={"A": "1"}, rate=5, seconds=2, timer_ms=1
+    )  # fmt: skip
 
 
 @pytest.mark.processes

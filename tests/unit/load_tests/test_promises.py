@@ -214,4 +214,5 @@ def test_a_run_that_measured_nothing_reaches_nothing_and_hides_nothing():
         "gRPC", "gRPC", "gRPC", "gRPC", "V2 JSON on the data port", "V1 on the data port",
         "V2 binary over V2 JSON", "V2 binary over V2 JSON on the data port",
         "refusals and errors below capacity", "throughput", "overload", "overload", "overload",
+        "router", "shadow of 100 %", "shadow of 100 %", "shadow of 100 %", "shadow of 100 %",
     ]  # fmt: skip

@@ -7,9 +7,8 @@ import pytest
 from load_tests.bench.contestants import PEERS_FOLDER, Contestant, Workplace
 from load_tests.bench.heats import most_different_row
 from load_tests.bench.models import BenchModel, make_models
-from load_tests.bench.open_loop import Plan
 from load_tests.bench.protocols import PROTOCOLS, Asked, echoed_grpc, own_json
-from load_tests.bench.race import Course, Race, _plan
+from load_tests.bench.race import Course, Race
 from load_tests.bench.results import Results
 
 # Answers the sum of the row, or always 3.0 when told to be wrong.
@@ -217,11 +216,3 @@ def test_a_raw_session_that_fails_is_noted(race):
 
 def test_the_row_that_is_checked_second_has_another_answer():
     assert most_different_row(_model("tabular").answers) == 2
-
-
-def test_the_plan_goes_where_the_closed_loop_went():
-    plan = _plan("http://127.0.0.1:81/v1/models/m:predict", [b"[1]"], {"A": "1"}, rate=5, seconds=2)
-
-    assert plan == Plan(
-        host="127.0.0.1", port=81, path="/v1/models/m:predict", bodies=["[1]"], headers={"A": "1"}, rate=5, seconds=2
-    )  # fmt: skip

@@ -8,7 +8,7 @@ from load_tests.bench.promises import judge
 from load_tests.bench.protocols import PROTOCOLS
 from load_tests.bench.raw_session import RawSpeed
 from load_tests.bench.report import NAMES, PROTOCOL_NAMES, counted, promise_table, quiet_rounds, tables
-from load_tests.bench.results import Failure, Load, LoadRecord, OverloadRecord, Promise, RawRecord, Results
+from load_tests.bench.results import Failure, Load, LoadRecord, OverloadRecord, Promise, RawRecord, Results, ShadowRecord
 
 
 def _cpu(noise=0.0):
@@ -73,6 +73,37 @@ def test_each_protocol_of_a_server_has_its_own_line():
     assert "19,000" in _line(text, "Ekiben, data port, V2 binary")
     assert "15,000" in _line(text, "Triton, V2 JSON")
     assert "12,000" in _line(text, "Ekiben  ")
+
+
+def test_routes_stand_beside_what_the_same_server_does_without():
+    turns = [
+        _record("ekiben", 10000), _record("ekiben-routed", 9800), _record("ekiben-split", 7000, errors={"503": 3}),
+        _record("ekiben-routed", 9800), _record("ekiben", 10000), _record("ekiben", 5000, connections=64),
+    ]  # fmt: skip
+
+    text = _text(tables(Results(started="", machine={}, options={}, routed=turns), []))
+
+    without, routed, split = (_line(text, name) for name in ("Ekiben  ", "Ekiben, A/A split", "Ekiben, split"))
+    assert all(figure in without for figure in ("10,000", " - ", "2/2"))
+    assert all(figure in routed for figure in ("9,800", "98.0", "2/2"))
+    assert all(figure in split for figure in ("7,000", "70.0", "1/1", "503: 3"))
+    assert "5,000" in text
+
+
+def test_a_shadow_stands_beside_what_the_same_server_does_without():
+    def turn(side, p99_ms, computed=None, noise=0.0):
+        return ShadowRecord(
+            side=side, model="mlp", round=0, capacity_rps=3000, rate=900, scheduled=900, p50_ms=1.25, p99_ms=p99_ms,
+            statuses={"200": 890, "503": 10}, late_ms=4, cpu=_cpu(noise), computed_percent=computed,
+        )  # fmt: skip
+
+    turns = [turn("ekiben", 2.0), turn("ekiben-shadow", 3.3, 97.6), turn("ekiben", 99.0, noise=16)]
+
+    text = _text(tables(Results(started="", machine={}, options={}, shadows=turns), []))
+
+    without, shadowed = _line(text, "Ekiben  "), _line(text, "Ekiben, shadow")
+    assert all(figure in without for figure in ("mlp", "3,000", "900", "1.25", "2.00", " - ", "1/2", "200: 1,780, 503: 20"))
+    assert all(figure in shadowed for figure in ("3.30", "97.6", "1/1"))
 
 
 def test_every_peer_and_protocol_has_a_name_for_people():

@@ -1,0 +1,244 @@
+"""What a route costs: one Ekiben, measured with and without, in turns.
+
+At full load in a closed loop: the router, and a real split. At a constant rate that leaves cores free: a shadow, which is left
+out first where there is no room for it.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from ekiben.state.control import Control
+from ekiben.state.windows import Window
+from load_tests.bench.contestants import Contestant, Workplace
+from load_tests.bench.figures import percentile
+from load_tests.bench.heats import Heat, Served, noting_failure, serving
+from load_tests.bench.models import BenchModel
+from load_tests.bench.open_loop import Outcome
+from load_tests.bench.overload import open_loop_plan, run_open_loop
+from load_tests.bench.procfs import CpuUse, cpu_use
+from load_tests.bench.programs import LoadGeneratorFailed
+from load_tests.bench.race import Course
+from load_tests.bench.results import Load, LoadRecord, Results, ShadowRecord
+from load_tests.bench.route_switch import RouteNotFollowed, RouteSwitch
+from load_tests.bench.sides import (
+    IN_CLOSED_LOOP,
+    ON_TRIAL_PERCENT,
+    PLAIN,
+    ROUTED_MODEL,
+    SHADOWED,
+    SHADOWED_MODELS,
+    SHARE_OF_CAPACITY,
+    on_trial,
+    route_of,
+    there_and_back,
+)
+from load_tests.bench.wrk import run_wrk, write_bodies
+
+SETTLE_S: Final = 1.0
+"""How long an open loop runs before it counts: connections are opened, and a version answers its first batches."""
+
+_CONNECTIONS: Final = 32
+_WARM_S: Final = 1.0
+_TIMER_MS: Final = 2.0
+"""The generator's timers count whole milliseconds, and a request here takes less: it must not be charged for that."""
+
+_WRITTEN_S: Final = 2.0
+"""Workers write once a second what happened."""
+
+_TOLERANCE_PERCENT: Final = 5.0
+
+
+class RoutingTrial:
+    """Measures the routes of a course.
+
+    Args:
+        course: What to measure.
+        server: Ekiben, with nobody in it who ends what has no rollout.
+        models: The models, by name.
+        place: Where the server finds what it needs.
+        control: The control database that it looks at.
+        wrk: The path of the load generator for HTTP/1.1.
+        say: Shows a line of progress.
+        wall: Seconds since the epoch.
+        sleep: Waits for so many seconds.
+    """
+
+    def __init__(
+        self,
+        course: Course,
+        *,
+        server: Contestant,
+        models: dict[str, BenchModel],
+        place: Workplace,
+        control: Control,
+        wrk: str,
+        say: Callable[[str], None],
+        wall: Callable[[], float] = time.time,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._course = course
+        self._server = server
+        self._models = models
+        self._place = place
+        self._control = control
+        self._wrk = wrk
+        self._say = say
+        self._wall = wall
+        self._sleep = sleep
+        self._cores = os.cpu_count() or 1
+
+    def run(self, results: Results) -> None:
+        """Measures everything and adds it to the results; a server that fails is taken down, and the others go on."""
+        course = self._course
+        closed = [side for side in course.sides if side in IN_CLOSED_LOOP]
+        connections = tuple(number for number in course.models.get(ROUTED_MODEL, ()) if number > 1)
+        for round_ in range(course.rounds):
+            for workers in course.workers if closed and connections else ():
+                heat = Heat(self._server, self._models[ROUTED_MODEL], workers, round_)
+                with noting_failure(heat, results, self._say):
+                    results.routed += self._at_full_load(heat, closed, connections)
+            for name in SHADOWED_MODELS if SHADOWED in course.sides else ():
+                if name in course.models:
+                    heat = Heat(self._server, self._models[name], 1, round_)
+                    with noting_failure(heat, results, self._say):
+                        results.shadows += self._at_a_rate(heat)
+
+    # ── at full load ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _at_full_load(self, heat: Heat, sides: list[str], connections: tuple[int, ...]) -> list[LoadRecord]:
+        """One server in closed loops, on each side in turn.
+
+        Raises:
+            RouteNotFollowed: A route is not in force, or the arm on trial did not get its share.
+        """
+        records: list[LoadRecord] = []
+        answered = dict.fromkeys((PLAIN, *sides), 0)
+        began = self._wall()
+        with serving(heat, self._place) as served, self._switch(heat) as switch:
+            served.check(heat.contestant.protocols[0])
+            for side in there_and_back(tuple(answered)):
+                self._take_side(served, switch, side)
+                answered[side] += self._closed_loop(served, _CONNECTIONS, _WARM_S).answered
+                for number in connections:
+                    record = self._turn(served, side, number)
+                    records.append(record)
+                    answered[side] += record.load.answered
+            self._sleep(_WRITTEN_S)
+        for side in sides:
+            percent = self._seen(heat, side, began).requests / max(answered[side], 1) * 100
+            if abs(percent - ON_TRIAL_PERCENT) > _TOLERANCE_PERCENT:
+                # A route that nobody followed costs nothing.
+                why = f"{percent:.1f} % of the requests went to the arm on trial; it must be {ON_TRIAL_PERCENT:g} %"
+                raise RouteNotFollowed(f"{side}: {why}")
+        return records
+
+    def _turn(self, served: Served, side: str, connections: int) -> LoadRecord:
+        heat, before = served.heat, served.server.cpu_times()
+        load = self._closed_loop(served, connections, math.ceil(self._course.seconds / 2))
+        served.server.check_alive()
+        cpu = cpu_use(before, served.server.cpu_times(), load.answered, self._cores)
+        self._say(f"{_named(heat, side)} · {connections} connections: {load.rps:,.0f} rps")
+        return LoadRecord(
+            peer=side, model=heat.model.name, workers=heat.workers, connections=connections, round=heat.round, load=load, cpu=cpu
+        )
+
+    # ── at a rate that leaves cores free ─────────────────────────────────────────────────────────────────────────────
+
+    def _at_a_rate(self, heat: Heat) -> list[ShadowRecord]:
+        """One server at a constant rate, without and with a shadow.
+
+        Raises:
+            RouteNotFollowed: The shadow is not in force.
+            LoadGeneratorFailed: There is no capacity to take a share of, or nothing was answered at that.
+        """
+        began = self._wall()
+        with serving(heat, self._place) as served, self._switch(heat) as switch:
+            served.check(heat.contestant.protocols[0])
+            self._closed_loop(served, _CONNECTIONS, _WARM_S)
+            capacity = self._closed_loop(served, _CONNECTIONS, math.ceil(self._course.seconds / 2))
+            if not capacity.answered:
+                raise LoadGeneratorFailed(f"no request was answered while the capacity was measured: {capacity.errors}")
+            records = []
+            for side in there_and_back((PLAIN, SHADOWED)):
+                self._take_side(served, switch, side)
+                records.append(self._open_turn(served, side, capacity.rps))
+            self._sleep(_WRITTEN_S)
+        compared = self._seen(heat, SHADOWED, began).compared
+        return [
+            msgspec.structs.replace(r, computed_percent=round(compared / max(r.statuses.get("200", 0), 1) * 100, 1))
+            if r.side == SHADOWED
+            else r
+            for r in records
+        ]
+
+    def _open_turn(self, served: Served, side: str, capacity_rps: float) -> ShadowRecord:
+        heat, protocol = served.heat, served.heat.contestant.protocols[0]
+        plan = open_loop_plan(
+            served.url(protocol),
+            [asked.body for asked in protocol.requests(heat.model)],
+            {},
+            rate=SHARE_OF_CAPACITY * capacity_rps,
+            seconds=SETTLE_S + self._course.seconds,
+            timer_ms=_TIMER_MS,
+        )
+        before = served.server.cpu_times()
+        outcome = run_open_loop(plan)
+        served.server.check_alive()
+        if not outcome.accepted:
+            raise LoadGeneratorFailed(f"{side}: no request was answered with 200: {outcome.statuses}")
+        cpu = cpu_use(before, served.server.cpu_times(), len(outcome.accepted), self._cores)
+        record = shadow_record(outcome, cpu, heat=heat, side=side, capacity_rps=capacity_rps)
+        self._say(f"{_named(heat, side)} · {record.rate:,.0f} rps: p99 {record.p99_ms:.2f} ms")
+        return record
+
+    # ── both ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _switch(self, heat: Heat) -> RouteSwitch:
+        return RouteSwitch(self._control, heat.model.name, heat.workers, sleep=self._sleep)
+
+    def _take_side(self, served: Served, switch: RouteSwitch, side: str) -> None:
+        switch.put(route_of(side, served.heat.model.name))
+        # A version that was taken out gives its memory back.
+        served.server.wait_until_idle()
+
+    def _closed_loop(self, served: Served, connections: int, seconds: float) -> Load:
+        protocol = served.heat.contestant.protocols[0]
+        bodies = self._place.folder / "bodies"
+        write_bodies(bodies, [asked.body for asked in protocol.requests(served.heat.model)])
+        return run_wrk(self._wrk, served.url(protocol), bodies, connections=connections, seconds=seconds)
+
+    def _seen(self, heat: Heat, side: str, began: float) -> Window:
+        """What happened to what is on trial on a side, since the server was started."""
+        trial = on_trial(side)
+        assert trial is not None  # the plain side has nothing on trial
+        windows = self._control.windows.sum(heat.model.name, int(began), self._wall() + 1)
+        return windows.get((trial.version, trial.arm), Window())
+
+
+def shadow_record(outcome: Outcome, cpu: CpuUse, *, heat: Heat, side: str, capacity_rps: float) -> ShadowRecord:
+    """Sums up what came of an open-loop load, without its first second."""
+    latencies = [latency_ms for done_s, latency_ms in outcome.accepted if done_s >= SETTLE_S]
+    return ShadowRecord(
+        side=side,
+        model=heat.model.name,
+        round=heat.round,
+        capacity_rps=capacity_rps,
+        rate=round(outcome.scheduled / outcome.seconds, 1),
+        scheduled=outcome.scheduled,
+        p50_ms=round(percentile(latencies, 50), 3),
+        p99_ms=round(percentile(latencies, 99), 3),
+        statuses=dict(sorted(outcome.statuses.items())),
+        late_ms=round(outcome.late_ms, 2),
+        cpu=cpu,
+    )
+
+
+def _named(heat: Heat, side: str) -> str:
+    return f"{side} · {heat.model.name} · {heat.workers} worker{'' if heat.workers == 1 else 's'}"
