@@ -19,7 +19,7 @@ class PrometheusQuery:
         transport: What carries the request, an ``httpx.BaseTransport``; None takes the network.
     """
 
-    def __init__(self, address: str = "", *, timeout_s: float = 5.0, transport: Any = None) -> None:
+    def __init__(self, address: str = "", *, timeout_s: float = 2.0, transport: Any = None) -> None:
         self._address = address
         self._timeout_s = timeout_s
         self._transport = transport

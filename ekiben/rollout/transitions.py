@@ -141,7 +141,7 @@ def withdrawn(
         steps=(msgspec.structs.replace(record, ended=now, outcome=kind),) if record else (),
         events=(*events, _event(after, kind, why, _evidence(deciding), who=who, now=now)),
         measurements=tuple(measurements),
-        route=msgspec.structs.replace(at.route, slots=(), shadows=(), rules=()),
+        route=msgspec.structs.replace(at.route, rollout="", slots=(), shadows=(), rules=()),
     )
 
 

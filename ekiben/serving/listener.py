@@ -10,7 +10,6 @@ import contextlib
 import logging
 import os
 import socket
-import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -148,18 +147,21 @@ def addresses_of_this_process() -> dict[int, str]:
 
 
 def _unconnected() -> Iterator[socket.socket]:
-    """The TCP sockets of this process that are connected to nobody, each closed again when the next is asked for."""
+    """The TCP sockets of this process that are connected to nobody, each lent until the next is asked for.
+
+    NOTE: no descriptor is duplicated, or closed. Whoever closes one of a file, any of them, lets go of all locks that the process
+    has on it, and SQLite's are such: another process would then take the control database's WAL away from under this one.
+    """
     for entry in list(Path("/dev/fd").iterdir()) if Path("/dev/fd").is_dir() else ():
         try:
-            fd = os.dup(int(entry.name))
+            one = socket.socket(fileno=int(entry.name))
         except OSError:
-            continue
-        if not stat.S_ISSOCK(os.fstat(fd).st_mode):
-            os.close(fd)
-            continue
-        with socket.socket(fileno=fd) as one:
+            continue  # it is no socket, or closed meanwhile
+        try:
             if one.family in (socket.AF_INET, socket.AF_INET6) and one.type == socket.SOCK_STREAM and not _is_connected(one):
                 yield one
+        finally:
+            one.detach()
 
 
 def _is_connected(one: socket.socket) -> bool:

@@ -52,17 +52,38 @@ class VersionRecord:
 
     def batch(self, report: BatchReport) -> None:
         """Records a batch, in the event loop, before its answers leave."""
-        members = report.members
-        records = {self._champion if p.call is None else p.call.record for p in members}
-        if report.is_whole and len(records) == 1:
-            self._answered(report, records.pop(), list(range(len(members))))
+        record = self._only_record(report)
+        if record is not None:
+            queue_times = self._whole(report, record)
         else:
             self._apart(report)
+            queue_times = [report.started - p.queued for p, r in zip(report.members, report.results, strict=True) if isinstance(r, Answer)]
         if report.outputs is not None:
-            queue_times = [report.started - p.queued for p, r in zip(members, report.results, strict=True) if isinstance(r, Answer)]
             self.metrics.batch(report.rows, queue_times, (report.prepared - report.started, report.ended - report.prepared))
         for shadow in self.shadows:
             shadow.offer(report, self._champion)
+
+    def _only_record(self, report: BatchReport) -> ArmRecord | None:
+        """The record of a batch's requests, where all were answered and are of one arm."""
+        if not report.is_whole:
+            return None
+        first = report.members[0].call
+        record = self._champion if first is None else first.record
+        for pending in report.members:
+            call = pending.call
+            if (self._champion if call is None else call.record) is not record:
+                return None
+        return record
+
+    def _whole(self, report: BatchReport, record: ArmRecord) -> list[float]:
+        """Records a batch that was answered whole, for one arm; returns the seconds that each request was queued."""
+        members, started, ended, outputs = report.members, report.started, report.ended, report.outputs
+        rows = ((outputs, 0, outputs.n),) if outputs is not None and record.has_scores else ()
+        record.answered([ended - pending.received for pending in members], ended - started, rows)
+        if record.exposes:
+            results = zip(members, report.results, strict=True)
+            record.expose([(pending.call, answer) for pending, answer in results if isinstance(answer, Answer)])
+        return [started - pending.queued for pending in members]
 
     def _apart(self, report: BatchReport) -> None:
         """Records each arm's requests, answered or not."""
@@ -90,10 +111,8 @@ class VersionRecord:
 
 
 def _rows(report: BatchReport, indices: Sequence[int]) -> list[Rows]:
-    """The rows that requests were answered with; of a batch all at once, where it was computed together."""
+    """The rows that some requests of a batch were answered with; all at once, where it was computed together."""
     outputs = report.outputs
-    if outputs is not None and report.is_whole and len(indices) == len(report.members):
-        return [(outputs, 0, outputs.n)]
     answers = [answer for n in indices if isinstance(answer := report.results[n], Answer)]
     if outputs is None or not report.is_whole:
         return [(a.outputs, a.start, a.stop) for a in answers]

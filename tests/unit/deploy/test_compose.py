@@ -45,6 +45,15 @@ def test_a_misspelt_field_would_be_a_failure(tool, tmp_path):
     assert "readonly" in config(tool, wrong).stderr
 
 
+def test_what_rollouts_ask_and_tell_is_where_the_file_says(tool):
+    url = "https://example.com/hooks"
+    found = yaml.safe_load(config(tool, DEPLOY / "compose.yaml", {"EKIBEN_WEBHOOK_URL": url}).stdout)["services"]
+    settings = load_settings(found["ekiben"]["environment"])
+    assert settings.webhook_url == url
+    name, port = settings.prometheus_url.removeprefix("http://").split(":")
+    assert int(port) in {published["target"] for published in found[name]["ports"]}
+
+
 def test_the_database_is_what_the_environment_says(tool):
     url = "postgresql://ekiben:secret@postgresql:5432/ekiben"
     for given, expected in (({}, "sqlite"), ({"EKIBEN_DATABASE_URL": url}, "postgresql://")):

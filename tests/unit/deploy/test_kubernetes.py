@@ -8,13 +8,18 @@ from pathlib import Path
 import pytest
 import yaml
 
+from ekiben.cli.app import main
+from ekiben.guards.admin_key import AdminKey
 from ekiben.registry.image import USER_ID
+from ekiben.rollout.signing import secret_of
 from ekiben.settings import load_settings
 
 ROOT = Path(__file__).parents[3]
 FOLDER = ROOT / "deploy" / "kubernetes"
 OLDEST, NEWEST = "1.30", "1.37"
 LABEL = {"app.kubernetes.io/name": "ekiben"}
+KEYS = "/etc/ekiben"
+REPLICAS = 3
 
 pytestmark = pytest.mark.skipif(shutil.which("kubectl") is None, reason="needs kubectl, which renders the overlays")
 
@@ -54,12 +59,25 @@ def validate(documents, tool, tmp_path):
 
 
 def by_kind(documents):
+    """Kind → its only document; the Secrets, of which there are two, are left out."""
+    documents = [document for document in documents if document["kind"] != "Secret"]
     found = {document["kind"]: document for document in documents}
     assert len(found) == len(documents)
     return found
 
 
-@pytest.mark.parametrize("overlay", ["base", "overlays/gpu"])
+def named(documents, kind, name):
+    (found,) = [d for d in documents if (d["kind"], d["metadata"]["name"]) == (kind, name)]
+    return found
+
+
+def settings_of(container):
+    """The settings in a container's environment, its key files being those that the Secret is made of."""
+    values = {item["name"]: item["value"] for item in container["env"] if "value" in item}
+    return load_settings({n: v.replace(KEYS, str(FOLDER / "base")) for n, v in {"EKIBEN_WORKERS": "2", **values}.items()})
+
+
+@pytest.mark.parametrize("overlay", ["base", "overlays/gpu", "overlays/controller"])
 def test_manifests_are_valid(overlay, tool, tmp_path):
     validate(render(overlay), tool, tmp_path)
 
@@ -103,6 +121,8 @@ def containers():
         spec = by_kind(render(overlay))[kind]["spec"]
         pod = spec["template"]["spec"] if kind == "Deployment" else spec
         yield pod, pod["containers"][0]
+    controller = named(render("overlays/controller"), "Deployment", "ekiben-controller")["spec"]["template"]["spec"]
+    yield controller, controller["containers"][0]
 
 
 def test_containers_have_no_rights():
@@ -115,15 +135,15 @@ def test_containers_have_no_rights():
         assert context["runAsUser"] == USER_ID
         assert context["seccompProfile"] == {"type": "RuntimeDefault"}
         mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
-        assert set(mounts) == {"/tmp", "/var/lib/ekiben"}
+        assert set(mounts) - {KEYS} == {"/tmp", "/var/lib/ekiben"}
         assert set(mounts.values()) == {volume["name"] for volume in pod["volumes"]}
 
 
 def test_the_environment_holds_settings_that_there_are():
-    known = {"EKIBEN_WORKERS": "2"}
     for _, container in containers():
-        load_settings({**known, **{item["name"]: item["value"] for item in container["env"] if "value" in item}})
-        assert {item["name"] for item in container["env"]} >= {"EKIBEN_WORKERS", "EKIBEN_DRAIN_S"}
+        settings_of(container)
+        if container["name"] != "controller":
+            assert {item["name"] for item in container["env"]} >= {"EKIBEN_WORKERS", "EKIBEN_DRAIN_S"}
     secret = dict(line.split("=", 1) for line in (FOLDER / "base" / "postgresql.env").read_text().split())
     assert load_settings(secret).database_url.startswith("postgresql://")
 
@@ -145,7 +165,8 @@ def test_everything_selects_the_pods():
     assert found["PodDisruptionBudget"]["spec"]["selector"]["matchLabels"] == LABEL
     assert found["NetworkPolicy"]["spec"]["podSelector"]["matchLabels"] == LABEL
     assert found["HorizontalPodAutoscaler"]["spec"]["scaleTargetRef"]["name"] == found["Deployment"]["metadata"]["name"]
-    assert found["HorizontalPodAutoscaler"]["spec"]["minReplicas"] > found["PodDisruptionBudget"]["spec"]["maxUnavailable"]
+    assert found["HorizontalPodAutoscaler"]["spec"]["minReplicas"] == REPLICAS
+    assert found["PodDisruptionBudget"]["spec"]["maxUnavailable"] == 1
     for constraint in pod["spec"]["topologySpreadConstraints"]:
         assert constraint["labelSelector"]["matchLabels"] == LABEL
     names = {port["name"] for port in pod["spec"]["containers"][0]["ports"]}
@@ -153,8 +174,83 @@ def test_everything_selects_the_pods():
     assert {port["targetPort"] for port in ports.values()} == names == {"http", "data"}
     assert ports["data"]["appProtocol"] == "kubernetes.io/h2c"
     assert {port["port"] for rule in found["NetworkPolicy"]["spec"]["ingress"] for port in rule["ports"]} == names
-    assert pod["spec"]["containers"][0]["envFrom"] == [{"secretRef": {"name": found["Secret"]["metadata"]["name"]}}]
     assert pod["metadata"]["annotations"]["prometheus.io/port"] == str(pod["spec"]["containers"][0]["ports"][0]["containerPort"])
+
+
+def secrets(documents):
+    """What a Secret was made for → its name with the hash of its content, and its keys."""
+    found = [d for d in documents if d["kind"] == "Secret"]
+    return {d["metadata"]["name"].rpartition("-")[0]: (d["metadata"]["name"], set(d["data"])) for d in found}
+
+
+@pytest.mark.parametrize("overlay", ["base", "overlays/gpu", "overlays/controller"])
+def test_every_replica_has_the_database_and_the_admin_key_of_all(overlay):
+    documents = render(overlay)
+    database, keys = (secrets(documents)[name] for name in ("ekiben-database", "ekiben-keys"))
+    assert (database[1], keys[1]) == ({"EKIBEN_DATABASE_URL"}, {"admin.key", "webhook.secret"})
+    pod = named(documents, "Deployment", "ekiben")["spec"]["template"]["spec"]
+    container = pod["containers"][0]
+    assert container["envFrom"] == [{"secretRef": {"name": database[0]}}]
+    (volume,) = [v for v in pod["volumes"] if v["name"] == "keys"]
+    assert volume["secret"]["secretName"] == keys[0]
+    assert "items" not in volume["secret"]
+    assert volume["secret"]["defaultMode"] == 0o440, "others than the server's group may read the key"
+    assert pod["securityContext"]["fsGroup"] == USER_ID, "the server may not read the key"
+    assert {"mountPath": KEYS, "name": "keys", "readOnly": True} in container["volumeMounts"]
+    settings = settings_of(container)
+    assert settings.admin_key_file == FOLDER / "base" / "admin.key"
+    assert settings.webhook_secret_file == FOLDER / "base" / "webhook.secret"
+
+
+def test_keys_that_everybody_can_read_here_open_nothing():
+    base = FOLDER / "base"
+    assert AdminKey(base / "admin.key").check(b"Bearer " + (base / "admin.key").read_bytes().strip()) == "off"
+    with pytest.raises(ValueError, match="empty"):
+        secret_of((base / "webhook.secret").read_bytes())
+
+
+def test_a_pod_is_asked_whether_it_lives_and_whether_it_answers():
+    container = by_kind(render("base"))["Deployment"]["spec"]["template"]["spec"]["containers"][0]
+    paths = {probe: container[probe]["httpGet"]["path"] for probe in ("startupProbe", "livenessProbe", "readinessProbe")}
+    # /livez knows nothing of models and database: neither may have all pods restarted at once.
+    assert paths == {"startupProbe": "/livez", "livenessProbe": "/livez", "readinessProbe": "/readyz"}
+
+
+def test_servers_carry_out_rollouts_unless_there_is_a_controller():
+    for overlay, expected in (("base", True), ("overlays/controller", False)):
+        deployment = named(render(overlay), "Deployment", "ekiben")
+        assert settings_of(deployment["spec"]["template"]["spec"]["containers"][0]).controller is expected
+
+
+def test_the_controller_is_of_the_servers_image_and_database_and_gets_no_requests():
+    documents = render("overlays/controller")
+    server, controller = (named(documents, "Deployment", name)["spec"] for name in ("ekiben", "ekiben-controller"))
+    pod = controller["template"]["spec"]
+    (container,), (of_server,) = pod["containers"], server["template"]["spec"]["containers"]
+    assert container["image"] == of_server["image"] != "ekiben"
+    assert container["envFrom"] == of_server["envFrom"]
+    assert container["command"][:4] == ["python", "-m", "ekiben", "controller"]
+    assert controller["replicas"] == 2, "the second takes over when the first ends"
+    labels = controller["template"]["metadata"]["labels"]
+    assert controller["selector"]["matchLabels"] == labels
+    for kind in ("Service", "PodDisruptionBudget"):
+        selector = named(documents, kind, "ekiben")["spec"]["selector"]
+        assert not selector.get("matchLabels", selector).items() <= labels.items()
+    policy = named(documents, "NetworkPolicy", "ekiben-controller")["spec"]
+    assert policy["podSelector"]["matchLabels"] == labels
+    assert set(policy["policyTypes"]) == {"Ingress", "Egress"}
+    assert not policy.get("ingress")
+    assert {port["port"] for rule in policy["egress"] for port in rule["ports"]} == {53, 5432, 9090}
+    (volume,) = [v for v in pod["volumes"] if v["name"] == "keys"]
+    assert volume["secret"]["secretName"] == secrets(documents)["ekiben-keys"][0]
+    assert [item["key"] for item in volume["secret"]["items"]] == ["webhook.secret"], "nobody needs the admin API's key there"
+
+
+def test_the_command_that_the_controller_runs_is_one():
+    controller = named(render("overlays/controller"), "Deployment", "ekiben-controller")
+    command = controller["spec"]["template"]["spec"]["containers"][0]["command"]
+    name, *options = command[command.index("ekiben") + 1 :]
+    assert set(options) <= {option for parameter in main.commands[name].params for option in parameter.opts}
 
 
 def test_the_gpu_overlay_asks_for_a_gpu_and_scales_by_the_queue_alone():

@@ -58,7 +58,7 @@ def test_a_version_that_fails_more_goes_back_by_itself_and_stays_loaded(world):
     world.pass_time(4)
     assert world.rollout.status == "RolledBack"
     assert "errorRate Failed" in world.rollout.message
-    assert world.route == Route(rollout="tiny-1", salt="1.tiny", arms=(Arm("challenger", "v2"),))
+    assert world.route == Route(salt="1.tiny", arms=(Arm("challenger", "v2"),))
     assert world.control.aliases.get(MODEL) == {"champion": "v1", "challenger": "v2"}
     last = world.control.events.find(model=MODEL)[-1]
     assert (last.kind, last.who, last.details["measurements"][0]["outcome"]) == ("rolled-back", "controller", "Failed")

@@ -112,6 +112,15 @@ def test_an_arm_that_is_left_out_gives_all_back():
     assert reallocated(route, {}).slots == ()
 
 
+def test_an_arm_that_shrinks_gives_its_last_slots_back():
+    half = reallocated(route_of("blue", "green"), {"blue": 50})
+    assert half.slots == (SlotRange(0, 5000, "blue"),)
+    shrunk = reallocated(half, {"blue": 20})
+    assert shrunk.slots == (SlotRange(0, 2000, "blue"),)
+    assert reallocated(shrunk, {"blue": 20, "green": 10}).slots == (SlotRange(0, 2000, "blue"), SlotRange(2000, 3000, "green"))
+    assert reallocated(shrunk, {"blue": 50}) == half
+
+
 def test_slots_of_an_arm_that_is_gone_are_the_champions():
     route = route_of("blue", slots=(SlotRange(0, 100, "gone"),))
     assert owners(reallocated(route, {"blue": 1})) == ["blue"] * 100 + [None] * 9900

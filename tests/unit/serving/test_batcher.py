@@ -68,6 +68,13 @@ def row(a, k=1, s="x"):
     return {"a": float(a), "k": k, "s": s}
 
 
+def is_told_right(report):
+    """What is called whole has all of its rows answered, each member with its own."""
+    parts = [(a.start, a.stop) for a in report.results if isinstance(a, Answer) and a.outputs is report.outputs]
+    edges = [0, *itertools.accumulate(p.n for p in report.members)]
+    return not report.is_whole or (parts == list(itertools.pairwise(edges)) and edges[-1] == report.rows)
+
+
 async def finish(futures):
     return await asyncio.wait_for(asyncio.gather(*futures, return_exceptions=True), 20)
 
@@ -141,6 +148,7 @@ def test_every_request_is_answered_as_if_it_were_alone(where, plans, max_batch_s
     waited_for = [plan for plan in plans if plan["end"] != "cancelled"]
     assert sum(len(report.results) for report in reports) == len(waited_for)
     assert sum(report.rows for report in reports) == len(computed)
+    assert all(is_told_right(report) for report in reports)
 
 
 @settings(max_examples=60, deadline=None)
@@ -380,6 +388,8 @@ def test_while_the_model_hangs_running_and_queued_requests_are_answered_at_their
     # Each is counted once, however its run ended afterwards.
     assert sorted(type(r).__name__ for report in reports for r in report.results) == ["Answer", "DeadlineExceeded", "DeadlineExceeded"]
     assert sum(report.rows for report in reports) == 2
+    assert all(is_told_right(report) for report in reports)
+    assert [report.is_whole for report in reports if report.rows] == [False, True]
 
 
 # admission ───────────────────────────────────────────────────────────────────────────────────────────────────────────

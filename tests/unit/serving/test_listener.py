@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import fcntl
 import os
 import shutil
 import socket
 import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -216,6 +218,16 @@ def test_a_port_that_this_process_listens_on_already_is_left_alone(listening, fr
         listening(data_port=data, platform_port=platform)
         assert infer(data).model_name == "plane"
     assert not is_open(platform)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel shows the locks there")
+def test_looking_for_addresses_lets_go_of_no_lock(tmp_path):
+    """Closing any descriptor of a file would: SQLite's locks on the control database are of this kind."""
+    with (tmp_path / "locked").open("w") as file:
+        fcntl.lockf(file, fcntl.LOCK_EX)
+        addresses_of_this_process()
+        inode = f":{(tmp_path / 'locked').stat().st_ino} "
+        assert any(inode in line for line in Path("/proc/locks").read_text().splitlines())
 
 
 def test_the_addresses_of_this_process():

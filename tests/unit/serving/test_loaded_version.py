@@ -102,6 +102,15 @@ def test_errors_belong_to_their_arm(record, collectors):
     assert collectors.get_sample_value("ekiben_failed_seconds_total", labels) == 4.0 + 2.5
 
 
+def test_a_batch_of_one_arm_in_which_a_request_failed(record):
+    whole = outputs(2)
+    bad = InvalidRows([RowError(0, "d", 99, "rule")])
+    record.batch(report([pending(1), pending(2), pending(1)], [bad, Answer(whole, 0, 2), PredictionFailed("x")], whole))
+    window = window_of(taken(record, "champion"))
+    assert (window.ok, window.invalid, window.errors) == (1, 1, {"PredictionFailed": 1})
+    assert window.classes == {"no": 1, "yes": 1}
+
+
 def test_a_batch_of_which_nothing_could_be_computed_is_no_batch_of_rows(record, collectors):
     record.batch(report([pending(1)], [DeadlineExceeded("x")], None))
     assert collectors.get_sample_value("ekiben_batch_size_count", {"model": "tiny", "version": "1"}) == 0

@@ -156,6 +156,25 @@ def test_a_second_that_is_over_is_not_written_again(scenario):
     scenario(play)
 
 
+def test_exposures_are_written_once(scenario):
+    async def play(world):
+        written = []
+        expose = world.kept.truths.expose
+
+        def noting(exposures):
+            written.extend(e.request_id for e in exposures)
+            expose(exposures)
+
+        world.kept.truths.expose = noting
+        for n in range(3):
+            world.host.happens(1, exposed=(f"r-{n}",))
+            await world.write(1001.0 + n)
+        await world.write(1010.0)
+        assert written == ["r-0", "r-1", "r-2"] == world.exposed()
+
+    scenario(play)
+
+
 def test_where_nothing_happened_nothing_is_written(scenario):
     async def play(world):
         world.host.happens(0)

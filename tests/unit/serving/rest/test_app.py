@@ -254,6 +254,7 @@ def test_the_request_id_is_the_headers_or_made(steady):
 def test_version_and_traceparent_are_echoed_on_errors_too(steady):
     for answer in (ok(steady, traceparent=PARENT), steady.post(V1, content=b"{", headers={"traceparent": PARENT})):
         assert answer.headers["x-model-version"] == "1"
+        assert answer.headers["x-model-arm"] == "champion"
         assert answer.headers["traceparent"] == PARENT
         assert "connection" not in answer.headers
 
