@@ -11,6 +11,7 @@ from typing import Any, Final, Protocol
 import msgspec
 import numpy as np
 import numpy.typing as npt
+from xxhash import xxh3_64_intdigest
 
 from ekiben.errors import RequestError
 from ekiben.model.outputs import Outputs
@@ -21,7 +22,7 @@ from ekiben.state.truth import Exposure
 from ekiben.state.windows import Window
 
 EXPOSED_PER_S: Final = 200
-"""Requests of one model whose answers are kept, a second and worker, while a rollout or experiment runs."""
+"""Rows of one model that are kept, about, a second and worker, while a rollout or experiment runs."""
 
 _WHOLE: Final = 1 << 16
 
@@ -53,18 +54,27 @@ class Sample:
         self._began = 0.0
         self._seen = self._taken = 0
 
-    def of(self, answers: Sequence[Exposed], now: float) -> list[Exposed]:
-        """Those of a batch's answers that are kept; ``now`` is in seconds, of any clock."""
+    def of(self, answers: Sequence[Exposed], now: float) -> list[tuple[Named, Rows]]:
+        """Those of a batch's answers that are kept, with their rows; ``now`` is in seconds, of any clock."""
         if not 0 <= now - self._began < 1:
             self._share = min(_WHOLE, _WHOLE * EXPOSED_PER_S // max(self._seen, 1))
             self._began = now
             self._seen = self._taken = 0
-        self._seen += len(answers)
-        share = self._share
-        kept: list[Exposed] = [(call, answer) for call, answer in answers if call and hash(call.key or call.request_id) % _WHOLE < share]
-        kept = kept[: max(0, 2 * EXPOSED_PER_S - self._taken)]
-        self._taken += len(kept)
+        share, kept = self._share, []
+        for call, answer in answers:
+            rows = answer.stop - answer.start
+            self._seen += rows
+            room = 2 * EXPOSED_PER_S - self._taken
+            if call is None or room <= 0 or (share < _WHOLE and xxh3_64_intdigest(_user(call)) % _WHOLE >= share):
+                continue
+            rows = min(rows, room)
+            self._taken += rows
+            kept.append((call, (answer.outputs, answer.start, answer.start + rows)))
         return kept
+
+
+def _user(call: Named) -> bytes:
+    return (call.key or call.request_id).encode("utf-8", "surrogatepass")
 
 
 class Compared(msgspec.Struct):
@@ -146,9 +156,7 @@ class ArmRecord:
     def expose(self, answers: Sequence[Exposed]) -> None:
         """Keeps the answers of a batch to be joined later, those that are in the sample."""
         now = self._wall()
-        for request, answer in self.sample.of(answers, now):
-            if request is not None and request.request_id:
-                self._taken.exposed.append((request, (answer.outputs, answer.start, answer.stop), now))
+        self._taken.exposed += [(request, rows, now) for request, rows in self.sample.of(answers, now) if request.request_id]
 
     def failed(self, errors: Iterable[RequestError], seconds: float) -> None:
         """Requests ended without a prediction, and took so many seconds together."""
