@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final, TypeVar
 
 import msgspec
 
-from ekiben.errors import RolloutRefused, UnknownRollout
+from ekiben.errors import RolloutChanged, RolloutRefused, UnknownRollout
 from ekiben.model.rollout_spec import PlanSpec
 from ekiben.registry.reference import CHAMPION, LATEST
 from ekiben.registry.store import Registry
@@ -22,6 +24,9 @@ from ekiben.state.control import Control
 from ekiben.state.events import Event
 from ekiben.state.rollouts import Change, Rollout
 from ekiben.state.routes import Route
+
+_TRIES: Final = 5
+T = TypeVar("T")
 
 
 class Operations:
@@ -126,6 +131,9 @@ class Operations:
         Raises:
             UnknownRollout, RolloutChanged, StateError: See `RolloutOperations`.
         """
+        return _insisting(lambda: self._abort(model, reason))
+
+    def _abort(self, model: str, reason: str) -> StatusView:
         at = self._active(model)
         change = withdrawn(at, self._wall(), who=self._who, status="Aborted", why=reason or f"aborted by {self._who}")
         self._commit(change)
@@ -140,6 +148,9 @@ class Operations:
             RolloutRefused: There is nothing to go back to.
             RolloutChanged, StateError: See `RolloutOperations`.
         """
+        return _insisting(lambda: self._rollback(model, to))
+
+    def _rollback(self, model: str, to: str | None) -> StatusView | RollbackView:
         active = self._control.rollouts.find(model=model, active=True, limit=1)
         if not active:
             return self._go_back(model, to)
@@ -268,6 +279,18 @@ class Operations:
             packed = {alias: version for alias, version in self._registry.aliases.get(change.model).items() if alias not in known}
             change = msgspec.structs.replace(change, aliases={**packed, **change.aliases})
         self._control.rollouts.commit(change)
+
+
+def _insisting(once: Callable[[], T]) -> T:
+    """Does what ends a rollout, whatever step the controller goes on to at the same moment: it is meant at any step.
+
+    Raises:
+        RolloutChanged: Others were quicker again and again.
+    """
+    for _ in range(_TRIES - 1):
+        with contextlib.suppress(RolloutChanged):
+            return once()
+    return once()
 
 
 def next_id(control: Control, model: str) -> str:

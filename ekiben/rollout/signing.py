@@ -27,9 +27,12 @@ def secret_of(content: bytes) -> bytes:
     if not content.startswith(_BASE64_PREFIX):
         return content
     try:
-        return base64.b64decode(content.removeprefix(_BASE64_PREFIX), validate=True)
+        secret = base64.b64decode(content.removeprefix(_BASE64_PREFIX), validate=True)
     except binascii.Error:
-        raise ValueError("it begins with whsec_ and is no base64 behind it; write it anew") from None
+        secret = b""
+    if not secret:
+        raise ValueError("it begins with whsec_ and has no base64 behind it; write it anew")
+    return secret
 
 
 def message_id(event: Event, url: str) -> str:

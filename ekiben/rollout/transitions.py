@@ -120,7 +120,9 @@ def withdrawn(
     measurements: Sequence[Measurement] = (),
     events: Sequence[Event] = (),
 ) -> Change:
-    """Takes all traffic from the challenger (or from an experiment's arms), which stays loaded for inspection.
+    """Takes all traffic from the challenger (or from an experiment's arms).
+
+    The challenger stays loaded for inspection, as long as its alias names it.
 
     Args:
         at: Where it stands.
@@ -141,7 +143,7 @@ def withdrawn(
         steps=(msgspec.structs.replace(record, ended=now, outcome=kind),) if record else (),
         events=(*events, _event(after, kind, why, _evidence(deciding), who=who, now=now)),
         measurements=tuple(measurements),
-        route=msgspec.structs.replace(at.route, rollout="", slots=(), shadows=(), rules=()),
+        route=_kept_alone(at.route.kept),
     )
 
 
@@ -175,7 +177,7 @@ def promoted(at: Standing, now: float, *, who: str) -> Change:
         rollout=after,
         steps=skipped,
         events=(_event(rollout, "promoted", message, details, who=who, now=now),),
-        route=Route(kept=tuple(kept)) if kept else None,
+        route=_kept_alone(kept),
         aliases={CHAMPION: rollout.challenger, PREVIOUS: rollout.champion, CHALLENGER: None},
     )
 
@@ -198,7 +200,7 @@ def gone_back(model: str, *, champion: str, to: str, previous: str | None, route
     return Change(
         model=model,
         events=(Event(time=now, who=who, model=model, kind="rolled-back", message=message, details=details),),
-        route=Route(arms=(Arm(CHALLENGER_ARM, champion),), kept=kept),
+        route=_kept_alone(kept),
         aliases={CHAMPION: to, CHALLENGER: champion, **({PREVIOUS: None} if previous == to else {})},
     )
 
@@ -207,6 +209,11 @@ def kept_over(route: Route, now: float) -> Route | None:
     """The route without the versions that were kept long enough; None where nothing is left of it."""
     left = msgspec.structs.replace(route, kept=tuple(k for k in route.kept if k.until > now))
     return None if left == Route() else left
+
+
+def _kept_alone(kept: Sequence[Kept]) -> Route | None:
+    """The route of a model whose champion answers everything."""
+    return Route(kept=tuple(kept)) if kept else None
 
 
 def _event(rollout: Rollout, kind: str, message: str, details: dict[str, Any] | None = None, *, who: str = CONTROLLER, now: float) -> Event:

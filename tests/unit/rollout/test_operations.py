@@ -12,7 +12,7 @@ from ekiben.rollout.experiment import started as experiment_started
 from ekiben.rollout.operations import Operations
 from ekiben.rollout.plan import default_plan
 from ekiben.rollout.views import RollbackView
-from ekiben.state.rollouts import Change, Rollout
+from ekiben.state.rollouts import Change, Rollout, Rollouts
 from ekiben.state.routes import Arm, Kept, Route
 
 PLAN = plan({"setWeight": 20}, {"pause": "1h"}, {"setWeight": 50}, {"pause": {}}, {"setWeight": 100}, {"pause": "1h"})
@@ -201,7 +201,7 @@ def test_abort_sends_everything_to_the_champion(going):
     view = going.operations().abort(MODEL, reason="the shop is closing")
     assert (view.status, view.message, view.ended) == ("Aborted", "the shop is closing", going.now)
     assert going.weight == 0
-    assert going.route.arms == (Arm("challenger", "v2"),)
+    assert going.route is None
     assert [s.state for s in view.steps][:3] == ["done", "aborted", "to come"]
     assert going.control.aliases.get(MODEL) == {"champion": "v1", "challenger": "v2"}
     with pytest.raises(UnknownRollout, match="no active rollout"):
@@ -229,7 +229,7 @@ def test_rollback_goes_back_to_the_former_champion_which_is_still_loaded(going):
     view = going.operations(who="bob").rollback(MODEL)
     assert view == RollbackView(model=MODEL, champion="v1", was="v2", message="tiny went back from v2 to v1")
     assert going.control.aliases.get(MODEL) == {"champion": "v1", "challenger": "v2"}
-    assert going.route == Route(arms=(Arm("challenger", "v2"),))
+    assert going.route is None
     assert going.control.generation() > generation
     last = going.control.events.find(model=MODEL)[-1]
     assert (last.kind, last.who, last.details) == ("rolled-back", "bob", {"champion": "v1", "was": "v2"})
@@ -268,7 +268,7 @@ def test_what_there_was_is_listed(going):
     assert going.operations().history(MODEL, after=going.operations().history(MODEL)[-1].id) == []
     assert [r.id for r in going.operations().rollouts(model=MODEL)] == ["tiny-1"]
     assert going.operations().rollouts(active=True) == []
-    assert going.operations().route(MODEL).arms == (Arm("challenger", "v2"),)
+    assert going.operations().route(MODEL) == Route()
     assert going.operations().route("ghost") == Route()
 
 
@@ -296,3 +296,57 @@ def test_inputs_must_be_the_same(world):
     world.register("v4", msgspec.structs.replace(SPEC, inputs=(*SPEC.inputs, InputSpec(name="c", type="int"))))
     with pytest.raises(RolloutRefused, match="it has an input 'c' more"):
         world.operations().start(MODEL, "v4")
+
+
+class Overtaken(Rollouts):
+    """Somebody else commits something before each of the first commits."""
+
+    def __init__(self, inner: Rollouts, others: list) -> None:
+        self._inner = inner
+        self._others = others
+
+    def commit(self, change):
+        if self._others:
+            self._others.pop(0)()
+        return self._inner.commit(change)
+
+    def get(self, rollout):
+        return self._inner.get(rollout)
+
+    def find(self, **wanted):
+        return self._inner.find(**wanted)
+
+    def steps(self, rollout):
+        return self._inner.steps(rollout)
+
+
+def overtaken(world, *others):
+    control = msgspec.structs.replace(world.control, rollouts=Overtaken(world.control.rollouts, list(others)))
+    return Operations(control, world.registry, who="ann@desk", wall=world.wall)
+
+
+@pytest.mark.parametrize("what", ["abort", "rollback"])
+def test_going_back_is_not_stopped_by_a_step_of_the_same_moment(going, what):
+    going_on = going.operations().promote
+    view = getattr(overtaken(going, lambda: going_on(MODEL), lambda: going_on(MODEL)), what)(MODEL)
+    assert (view.status, view.step) == ("Aborted", 3)
+    assert going.route is None
+
+
+def test_a_promotion_of_the_same_moment_is_gone_back_from_too(going):
+    promote = going.operations().promote
+    view = overtaken(going, lambda: promote(MODEL, full=True)).rollback(MODEL)
+    assert (view.champion, view.was) == ("v1", "v2")
+
+
+def test_going_on_is_refused_where_somebody_else_went_on(going):
+    promote = going.operations().promote
+    with pytest.raises(RolloutChanged, match="changed by somebody else"):
+        overtaken(going, lambda: promote(MODEL)).promote(MODEL)
+
+
+def test_who_is_overtaken_again_and_again_is_told(going):
+    operations = going.operations()
+    others = [lambda: operations.pause(MODEL), lambda: operations.resume(MODEL)] * 3
+    with pytest.raises(RolloutChanged):
+        overtaken(going, *others).abort(MODEL)

@@ -61,7 +61,7 @@ def test_the_address_beside_the_query_goes_before_the_general_one():
         ({"status": "success", "data": {"resultType": "vector", "result": [{"value": "x"}]}}, 200, "'x' is no sample"),
         ({"status": "success", "data": {"resultType": "scalar", "result": None}}, 200, "None is no sample"),
         (httpx.ConnectError("refused"), 200, "Prometheus at http://prometheus:9090 cannot be asked: refused"),
-        (httpx.ReadTimeout("slow"), 200, "Prometheus at http://prometheus:9090 does not answer within 5 s"),
+        (httpx.ReadTimeout("slow"), 200, "Prometheus at http://prometheus:9090 does not answer within 2 s"),
     ],
 )
 def test_what_is_not_one_number_cannot_be_measured(answer, status, message):

@@ -181,7 +181,7 @@ def test_going_back_leaves_no_way_further_back_than_there_is():
     route = Route(kept=(Kept("1", 900.0), Kept("9", 900.0), Kept("8", 10.0)))
     change = gone_back("m", champion="2", to="1", previous="1", route=route, now=100.0, who="ann")
     assert change.aliases == {"champion": "1", "challenger": "2", "previous": None}
-    assert change.route == Route(arms=(Arm("challenger", "2"),), kept=(Kept("9", 900.0),))
+    assert change.route == Route(kept=(Kept("9", 900.0),))
     assert "previous" not in gone_back("m", champion="2", to="0", previous="1", route=None, now=1.0, who="a").aliases
 
 
