@@ -22,6 +22,7 @@ class Evidence(msgspec.Struct, kw_only=True):
         champion_version, challenger_version: The versions that are compared.
         task, labels: As in the model's spec.
         quality: What good answers are; None takes F1, accuracy or MAE, by task.
+        latency_budget_s: What users are promised, seconds; 0 where nothing is.
         is_shadow: Whether the challenger answers nobody in this stage.
         champion: The champion's requests of this stage.
         challenger: The challenger's requests of this stage; in a shadow stage, what the shadow computed.
@@ -37,6 +38,7 @@ class Evidence(msgspec.Struct, kw_only=True):
     task: Task
     labels: tuple[str, ...] = ()
     quality: QualitySpec | None = None
+    latency_budget_s: float = 0.0
     is_shadow: bool = False
     champion: Window = msgspec.field(default_factory=Window)
     challenger: Window = msgspec.field(default_factory=Window)

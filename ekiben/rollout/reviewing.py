@@ -154,6 +154,7 @@ class Reviewer:
             task=spec.task if spec else "tensor",
             labels=spec.labels if spec else (),
             quality=spec.quality if spec else None,
+            latency_budget_s=spec.latency_budget_ms / 1000 if spec else 0.0,
             is_shadow=is_shadow,
             champion=sums.get((rollout.champion, CHAMPION_ARM), Window()),
             challenger=sums.get(trial, Window()),

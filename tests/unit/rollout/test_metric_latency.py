@@ -124,3 +124,24 @@ def test_the_first_seconds_fail_nobody():
     assert found.outcome == "Inconclusive"
     assert "only 4 of the 5 seconds" in found.message
     assert judged(seconds_of(60, 60, 60, 60, 60, n=200), quick).outcome == "Failed"
+
+
+# who only waits ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def computing(window_, ms):
+    return msgspec.structs.replace(window_, compute=window(window_.ok, ms, of="compute").compute)
+
+
+def waiting(latency_ms, compute_ms, budget_ms):
+    found = evidence(computing(window(3000, latency_ms), compute_ms), computing(window(50_000, 2), 0.2))
+    return latency_p95(METRIC, msgspec.structs.replace(found, latency_budget_s=budget_ms / 1000))
+
+
+def test_a_challenger_that_waits_longer_and_computes_no_longer_passes_within_the_latency_budget():
+    found = waiting(6, 0.2, budget_ms=50)
+    assert found.outcome == "Successful"
+    assert "within the latency budget of 50 ms" in found.message
+    assert waiting(6, 0.2, budget_ms=10).outcome == "Failed"  # users would notice
+    assert waiting(6, 0.2, budget_ms=0).outcome == "Failed"  # nothing is promised, so twice as long is too long
+    assert waiting(6, 0.6, budget_ms=50).outcome == "Failed"  # it is the version itself that is slower
