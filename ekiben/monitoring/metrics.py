@@ -24,8 +24,8 @@
 The arm is ``champion``, ``challenger``, an experiment's arm, ``pinned`` (the version stands in the path), ``fallback`` (the
 champion, where another arm failed) or ``shadow``.
 
-Each worker writes its own values; BentoML's ``/metrics`` adds them up. What every batch changes and nobody needs at once
-(compute, last inference) is gathered and written twice a second: a write costs a few microseconds.
+Each worker writes its own values; BentoML's ``/metrics`` adds them up. What every batch changes is gathered and written twice a
+second: a write costs a few microseconds, and a batch would need a dozen. Errors are written at once.
 """
 
 from __future__ import annotations
@@ -65,14 +65,10 @@ class BatchedHistogram(Histogram):
 
     def observe_many(self, amounts: Sequence[float]) -> None:
         """Observes each amount, touching each bucket that gains anything once."""
-        bounds = self._upper_bounds
-        gained: dict[int, int] = {}
-        for amount in amounts:
-            bucket = bisect_left(bounds, amount)
-            gained[bucket] = gained.get(bucket, 0) + 1
-        self._sum.inc(sum(amounts))
-        for bucket, count in gained.items():
-            self._buckets[bucket].inc(count)
+        counts = np.bincount(np.searchsorted(self._upper_bounds, amounts, side="left"), minlength=len(self._upper_bounds))
+        self._sum.inc(float(np.sum(amounts)))
+        for bucket in np.flatnonzero(counts).tolist():
+            self._buckets[bucket].inc(int(counts[bucket]))
 
 
 class Metrics:
@@ -95,7 +91,7 @@ class Metrics:
         )
         self.queue = BatchedHistogram("ekiben_queue_seconds", "Time in the queue", _LABELS, buckets=_SECONDS, registry=registry)
         self.queue_rows = Gauge("ekiben_queue_rows", "Rows that wait now", _LABELS, multiprocess_mode="livesum", registry=registry)
-        self.batch_size = Histogram("ekiben_batch_size", "Rows in a batch", _LABELS, buckets=_ROWS, registry=registry)
+        self.batch_size = BatchedHistogram("ekiben_batch_size", "Rows in a batch", _LABELS, buckets=_ROWS, registry=registry)
         self.load_seconds = Gauge(
             "ekiben_model_load_seconds", "Time to load, check and warm a version", _LABELS, multiprocess_mode="max", registry=registry
         )
@@ -149,6 +145,8 @@ class VersionMetrics:
         self._queue = metrics.queue.labels(model, version)
         self._batch_size = metrics.batch_size.labels(model, version)
         self._queue_rows = metrics.queue_rows.labels(model, version)
+        self._queue_times: list[float] = []
+        self._sizes: list[int] = []
         self._spent = [[0.0, 0.0] for _ in (*_ROWS, None)]
         self._spent_on_requests = [0.0, 0.0]
         self._last_batch = 0.0
@@ -166,10 +164,8 @@ class VersionMetrics:
             queue_times: In the queue, seconds, an answered request each.
             compute: What the batch took, a phase each, seconds.
         """
-        if queue_times:
-            self._queue.observe_many(queue_times)
-        self._rows.inc(rows)
-        self._batch_size.observe(rows)
+        self._queue_times += queue_times
+        self._sizes.append(rows)
         spent = self._spent[bisect_left(_ROWS, rows)]
         for phase, seconds in enumerate(compute):
             spent[phase] += seconds
@@ -182,6 +178,11 @@ class VersionMetrics:
         self._queue_rows.set(queued_rows)
         if not self._last_batch:
             return
+        if self._queue_times:
+            self._queue.observe_many(self._queue_times)
+        self._rows.inc(sum(self._sizes))
+        self._batch_size.observe_many(self._sizes)
+        self._queue_times, self._sizes = [], []
         metrics.last_inference.labels(*names).set(self._last_batch)
         for size, spent in zip((*map(str, _ROWS), "+Inf"), self._spent, strict=True):
             for phase, seconds in zip(PHASES, spent, strict=True):
@@ -205,21 +206,29 @@ class ArmMetrics:
         self._failed_seconds = metrics.failed_seconds.labels(*self._names)
         self._classes = [metrics.distribution.labels(*self._names, label) for label in labels]
         self._has_weight = False
+        self._latencies: list[float] = []
+        self._predicted: list[npt.NDArray[np.intp]] = []
 
     def answered(self, latencies: Sequence[float]) -> None:
         """Requests were answered, one for each latency, seconds from arrival to answer."""
-        self._ok.inc(len(latencies))
-        self._latency.observe_many(latencies)
+        self._latencies += latencies
 
     def classes(self, class_index: npt.NDArray[np.intp]) -> None:
         """Counts the predicted class of each row."""
-        if len(class_index) == 1:
-            self._classes[int(class_index[0])].inc()
-            return
-        counts = np.bincount(class_index, minlength=len(self._classes)).tolist()
-        for child, count in zip(self._classes, counts, strict=True):
-            if count:
-                child.inc(count)
+        self._predicted.append(class_index)
+
+    def write(self) -> None:
+        """Writes what was gathered since the last time."""
+        if self._latencies:
+            latencies, self._latencies = self._latencies, []
+            self._ok.inc(len(latencies))
+            self._latency.observe_many(latencies)
+        if self._predicted:
+            predicted, self._predicted = self._predicted, []
+            counts = np.bincount(np.concatenate(predicted), minlength=len(self._classes)).tolist()
+            for child, count in zip(self._classes, counts, strict=True):
+                if count:
+                    child.inc(count)
 
     def failed(self, errors: Iterable[RequestError], seconds: float) -> None:
         """Requests that ended without a prediction, and took so many seconds together."""

@@ -73,7 +73,10 @@ class RoutingTable:
 
     def by_headers(self, headers: Headers) -> Choice | None:
         """The arm that a header rule sends a request to; None where no rule fits."""
-        return next((choice for fits, choice in self._rules if fits(headers)), None) if self._rules else None
+        for fits, choice in self._rules:
+            if fits(headers):
+                return choice
+        return None
 
     def key_of(self, headers: Headers, query: bytes) -> str | None:
         """The routing key that the head of a request brings, or None."""
@@ -84,12 +87,25 @@ class RoutingTable:
 
     def by_key(self, key: str) -> Choice:
         """The arm that a routing key meets, always the same."""
-        return self._slots[slot_of(self._seed, key)]
+        return self._slots[self.hash_of(key) % SLOTS]
+
+    def by_hash(self, key_hash: int) -> Choice:
+        """The arm that a routing key of this hash meets."""
+        return self._slots[key_hash % SLOTS]
+
+    def hash_of(self, key: str) -> int:
+        """The hash of a routing key, for `by_hash`."""
+        return hash_of(self._seed, key)
+
+
+def hash_of(seed: int, key: str) -> int:
+    """The hash of a routing key, 64 bits: seeded, so that two rollouts draw their users independently."""
+    return xxh3_64_intdigest(key.encode("utf-8", "surrogatepass"), seed)
 
 
 def slot_of(seed: int, key: str) -> int:
-    """The slot of a routing key, 0 to 9,999: a seeded hash, so that two rollouts draw their users independently."""
-    return xxh3_64_intdigest(key.encode("utf-8", "surrogatepass"), seed) % SLOTS
+    """The slot of a routing key, 0 to 9,999."""
+    return hash_of(seed, key) % SLOTS
 
 
 def seed_of(salt: str) -> int:
@@ -157,7 +173,11 @@ def _conditions(conditions: tuple[HeaderCondition, ...]) -> Callable[[Headers], 
     tests = [(c.header.encode(), _test(c)) for c in conditions]
 
     def fit(headers: Headers) -> bool:
-        return all((value := headers.get(name)) is not None and test(value.decode("latin-1")) for name, test in tests)
+        for name, test in tests:
+            value = headers.get(name)
+            if value is None or not test(value.decode("latin-1")):
+                return False
+        return True
 
     return fit
 

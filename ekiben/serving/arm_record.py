@@ -11,13 +11,14 @@ from typing import Any, Final, Protocol
 import msgspec
 import numpy as np
 import numpy.typing as npt
-from xxhash import xxh3_64_intdigest
 
 from ekiben.errors import RequestError
 from ekiben.model.outputs import Outputs
 from ekiben.monitoring.metrics import ArmMetrics, status_of
+from ekiben.rollout.router import hash_of
 from ekiben.serving.batch_run import Answer
 from ekiben.state.histogram import Histogram
+from ekiben.state.routes import SLOTS
 from ekiben.state.truth import Exposure
 from ekiben.state.windows import Window
 
@@ -36,6 +37,7 @@ class Named(Protocol):
 
     request_id: str
     key: str | None
+    key_hash: int | None
 
 
 Exposed = tuple[Named | None, Answer]
@@ -60,21 +62,26 @@ class Sample:
             self._share = min(_WHOLE, _WHOLE * EXPOSED_PER_S // max(self._seen, 1))
             self._began = now
             self._seen = self._taken = 0
-        share, kept = self._share, []
+        self._seen += len(answers)
+        share = self._share
+        if share < _WHOLE:
+            answers = [pair for pair in answers if (call := pair[0]) is not None and _draw(call) < share]
+        kept = []
         for call, answer in answers:
-            rows = answer.stop - answer.start
-            self._seen += rows
-            room = 2 * EXPOSED_PER_S - self._taken
-            if call is None or room <= 0 or (share < _WHOLE and xxh3_64_intdigest(_user(call)) % _WHOLE >= share):
+            rows = min(answer.stop - answer.start, 2 * EXPOSED_PER_S - self._taken)
+            if call is None or rows <= 0:
                 continue
-            rows = min(rows, room)
             self._taken += rows
             kept.append((call, (answer.outputs, answer.start, answer.start + rows)))
         return kept
 
 
-def _user(call: Named) -> bytes:
-    return (call.key or call.request_id).encode("utf-8", "surrogatepass")
+def _draw(call: Named) -> int:
+    """A number below 65,536 that depends on the user alone: the part of the key's hash that did not choose the arm."""
+    key_hash = call.key_hash
+    if key_hash is None:
+        key_hash = hash_of(0, call.key or call.request_id)
+    return key_hash // SLOTS % _WHOLE
 
 
 class Compared(msgspec.Struct):
@@ -140,11 +147,18 @@ class ArmRecord:
         self.has_scores = has_scores
         self._taken = Taken()
 
-    def answered(self, latencies: Sequence[float], compute_s: float, rows: Sequence[Rows]) -> None:
-        """Requests of one batch were answered with these rows; ``latencies`` is empty for a shadow's, which answer nobody."""
+    def answered(self, latencies: Sequence[float], compute_s: float, rows: Sequence[Rows], *, requests: int | None = None) -> None:
+        """Requests of one batch were answered with these rows.
+
+        Args:
+            latencies: From arrival to answer, seconds, a request each; empty for a shadow's, which answer nobody.
+            compute_s: What the run took, seconds; NaN where that is nothing to compare.
+            rows: What was answered.
+            requests: How many requests; None for as many as there are latencies.
+        """
         taken = self._taken
         taken.latencies += latencies
-        taken.computes.append((compute_s, len(latencies) or len(rows)))
+        taken.computes.append((compute_s, len(latencies) if requests is None else requests))
         if latencies:
             self.metrics.answered(latencies)
         if self.exposes and self.has_scores:

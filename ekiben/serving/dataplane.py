@@ -41,6 +41,7 @@ class Call(msgspec.Struct):
         deadline: Clock by which it must be answered.
         request_id: Its id; empty until it is identified.
         key: Its routing key; None where it does not matter, or is not known yet.
+        key_hash: The key's hash, which chose its arm; None where nothing was to choose.
         way: The way of its model's requests; None where the version stands in the path.
         is_open: Whether its arm depends on what is not read yet.
     """
@@ -52,6 +53,7 @@ class Call(msgspec.Struct):
     deadline: float
     request_id: str = ""
     key: str | None = None
+    key_hash: int | None = None
     way: Way | None = None
     is_open: bool = False
 
@@ -120,7 +122,7 @@ class DataPlane:
             call = Call(served, arm, served.record.arm(arm), received, received + _timeout_s(served, timeout_ms))
             self._check_queue(call)
             return call
-        call = Call(way.champion, CHAMPION_ARM, way.record, received, received + _timeout_s(way.champion, timeout_ms), "", None, way)
+        call = Call(way.champion, CHAMPION_ARM, way.record, received, received + _timeout_s(way.champion, timeout_ms), "", None, None, way)
         if way.table.is_plain or not self._route(call, way.table, headers, query):
             self._check_queue(call)
         return call
@@ -133,7 +135,8 @@ class DataPlane:
             if key is None:
                 call.is_open = table.is_split
                 return False
-            choice = table.by_key(key)
+            call.key_hash = table.hash_of(key)
+            choice = table.by_hash(call.key_hash)
         return self._choose(call, choice.arm)
 
     def _choose(self, call: Call, arm: str) -> bool:
@@ -182,7 +185,8 @@ class DataPlane:
             call.is_open = False
             key = call.served.predictor.signature.key_in(payload, table.key_input) if table.key_input else None
             call.key = key or request_id
-            self._choose(call, table.by_key(call.key).arm)
+            call.key_hash = table.hash_of(call.key)
+            self._choose(call, table.by_hash(call.key_hash).arm)
 
     async def infer(self, call: Call, payload: Payload) -> Answer:
         """Predicts the rows of an admitted request.

@@ -9,7 +9,6 @@ that takes long to load holds nothing up. What fails to load is reported and nev
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -24,7 +23,7 @@ from ekiben.serving.control_view import ControlView, LastKnown, read_view
 from ekiben.serving.load_meter import LoadMeter
 from ekiben.serving.loaded_version import LoadedVersion
 from ekiben.serving.loading import load_checked
-from ekiben.serving.memory import give_back_memory
+from ekiben.serving.memory import give_back_memory, keep_for_good
 from ekiben.serving.shadowing import arrange_records, close_shadows, let_go
 from ekiben.serving.snapshot import Key, Snapshot, Wanted, snapshot_of, wanted_of
 from ekiben.state import Control
@@ -34,6 +33,7 @@ logger = logging.getLogger("ekiben.host")
 
 POLL_S = 0.5
 _LOADS_AT_ONCE: Final = 2
+_USED_S: Final = 10.0
 
 TakenFrom = tuple[str, str, str, Taken]
 """Model, version and arm, and what happened to it."""
@@ -182,10 +182,9 @@ class Host:
         except StateError as e:
             self.link.failed("read", e)
             await self._start_without(e)
-        # What is loaded now stays: keep the collector from walking it again and again.
-        gc.collect()
-        gc.freeze()
-        self._tasks = [asyncio.create_task(work) for work in (self._watch(), self._write_metrics(), self._meter.run())]
+        keep_for_good()
+        works = (self._watch(), self._write_metrics(), self._meter.run(), self._keep_what_is_there())
+        self._tasks = [asyncio.create_task(work) for work in works]
 
     async def _start_without(self, error: StateError) -> None:
         view = await asyncio.to_thread(self._last_known.read) if self._last_known is not None else None
@@ -231,10 +230,18 @@ class Host:
             except Exception:
                 logger.exception("the models cannot be looked for, serving goes on unchanged")
 
+    async def _keep_what_is_there(self) -> None:
+        """Once more when all parts have been used a little, and are imported."""
+        await asyncio.sleep(_USED_S)
+        await asyncio.to_thread(keep_for_good)
+
     async def _write_metrics(self) -> None:
         while True:
             await asyncio.sleep(POLL_S)
-            self.write_metrics()
+            try:
+                self.write_metrics()
+            except Exception:
+                logger.exception("the metrics cannot be written")
 
     async def _refresh(self) -> None:
         """Brings the snapshot in line with the control database; not twice at once.
@@ -277,6 +284,8 @@ class Host:
                 started = time.monotonic()
                 predictor, manifest, cost = await asyncio.to_thread(load_checked, stored, self._providers)
                 load_s = time.monotonic() - started
+                if self._tasks:  # while it serves; at the start that is done once for all
+                    await asyncio.to_thread(keep_for_good)
         except Exception as e:
             logger.exception("refused %s", stored.tag)
             self._refused[key] = str(e) if isinstance(e, EkibenError) else f"{type(e).__name__}: {e}"

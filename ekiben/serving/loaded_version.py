@@ -152,6 +152,8 @@ class LoadedVersion:
     def write_metrics(self) -> None:
         """Writes what its metrics have gathered, and how many rows wait now."""
         self.record.metrics.write(self.batcher.queued_rows)
+        for arm in self.record.arms.values():
+            arm.metrics.write()
 
     async def drain(self) -> None:
         """Answers what is queued and admits no more."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -28,6 +29,7 @@ from ekiben.serving.dataplane import DataPlane
 from ekiben.serving.grpc.services import GrpcServices
 from ekiben.serving.host import Host
 from ekiben.serving.listener import BothProtocols, Listener
+from ekiben.serving.memory import THRESHOLD
 from ekiben.serving.recorder import Recorder
 from ekiben.serving.repository import Repository
 from ekiben.serving.rest.admin import Admin
@@ -154,6 +156,7 @@ class Server:
         A model that cannot be loaded does not stop the others: the server runs, is not ready, and says which and why.
         """
         sys.setswitchinterval(SWITCH_INTERVAL_S)
+        gc.set_threshold(THRESHOLD, *gc.get_threshold()[1:])
         _silence_loggers()
         self._log.start()
         try:

@@ -1,17 +1,20 @@
 """Shadows: a version that gets the champion's rows after they were answered, and whose answers are only compared.
 
-The champion's batches are handed over whole, so that both compute the same rows in batches of the same size. A shadow runs in
-a thread of its own, holds a bounded number of rows, and is left out first when the worker is busy: rows that find the event
-loop busy, the champion's queue long or the shadow behind are dropped and counted. Its errors are counted and go nowhere.
+The champion's batches are handed over whole and gathered for a moment, so that many of them cost one run: a thread that runs
+all the time would take the interpreter from the event loop. The last of them is run alone, and timed, since only batches of
+the same size take times that compare. A shadow runs in a thread of its own, holds a bounded number of rows, and is left out
+first when the worker is busy: rows that find the event loop busy, the champion's queue long or the shadow behind are dropped
+and counted. Its errors are counted and go nowhere.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
@@ -29,13 +32,16 @@ logger = logging.getLogger("ekiben.shadow")
 
 _MAX_ROWS: Final = 4096
 _MAX_BYTES: Final = 64 * 2**20
-_SOON_S: Final = 0.002
+_GATHER_S: Final = 0.05
 _SHORT_WAIT_S: Final = 0.005
 _ALIKE: Final = 0.01
 """Numbers within one percent of each other count as the same prediction."""
 
 _Pairs = list[tuple[Pending, Answer]]
 """Requests, and what the champion answered."""
+
+_Computed = tuple[BatchReport, bool]
+"""What a run of the shadow gave, and whether its time counts."""
 
 
 class ShadowRunner:
@@ -53,6 +59,7 @@ class ShadowRunner:
         self.rate = rate
         self.record = record
         self._run = BatchRun(predictor, clock)
+        self._max_rows = predictor.spec.batching.max_batch_size
         self._meter = meter
         self._queue: deque[_Pairs] = deque()
         self._rows = 0
@@ -83,8 +90,7 @@ class ShadowRunner:
         self._bytes += size
         if not self._is_running:
             self._is_running = True
-            # Not at once: the answers leave first.
-            self._loop.call_later(_SOON_S, self._next)
+            self._loop.call_later(_GATHER_S, self._next)
 
     def close(self) -> None:
         """Takes no more; what waits is dropped."""
@@ -93,16 +99,16 @@ class ShadowRunner:
         self._thread.shutdown(wait=False)
 
     def _next(self) -> None:
-        """Has the thread compute what came first."""
+        """Has the thread compute what was gathered."""
         if self._meter.is_high:
             self._drop_waiting()
         if not self._queue or self._is_closed:
             self._is_running = False
             return
-        pairs = self._queue.popleft()
-        self._rows -= sum(pending.n for pending, _ in pairs)
-        self._bytes -= sum(_size(pending) for pending, _ in pairs)
-        self._loop.run_in_executor(self._thread, self._compute, pairs)
+        batches = list(self._queue)
+        self._queue.clear()
+        self._rows = self._bytes = 0
+        self._loop.run_in_executor(self._thread, self._compute, batches)
 
     def _drop_waiting(self) -> None:
         if self._rows:
@@ -110,32 +116,60 @@ class ShadowRunner:
         self._queue.clear()
         self._rows = self._bytes = 0
 
-    def _compute(self, pairs: _Pairs) -> None:
+    def _compute(self, batches: list[_Pairs]) -> None:
         """Computes and compares; in the thread."""
+        computed: list[_Computed] = []
+        answered: list[tuple[Answer, Answer]] = []
         try:
-            report = self._run.compute([pending for pending, _ in pairs])
-            compared = compare(
-                [(theirs, ours) for (_, theirs), ours in zip(pairs, report.results, strict=True) if isinstance(ours, Answer)]
-            )
+            # What is timed comes last, when the model is warm.
+            for pairs, is_timed in (*((joined, False) for joined in self._joined(batches[:-1])), (batches[-1], True)):
+                report = self._run.compute([pending for pending, _ in pairs])
+                computed.append((report, is_timed))
+                both = zip(pairs, report.results, strict=True)
+                answered += [(theirs, ours) for (_, theirs), ours in both if isinstance(ours, Answer)]
+            compared = compare(answered)
         except Exception:
             logger.exception("a shadow's rows cannot be compared")
-            self._loop.call_soon_threadsafe(self._next)
+            self._loop.call_soon_threadsafe(self._again)
         else:
-            self._loop.call_soon_threadsafe(self._settle, report, compared)
+            self._loop.call_soon_threadsafe(self._settle, computed, compared)
 
-    def _settle(self, report: BatchReport, compared: Compared | None) -> None:
+    def _joined(self, batches: list[_Pairs]) -> Iterator[_Pairs]:
+        """Batches joined to as few as may be run."""
+        joined: _Pairs = []
+        rows = 0
+        for pairs in batches:
+            n = sum(pending.n for pending, _ in pairs)
+            if joined and (rows + n > self._max_rows or pairs[0][0].shapes != joined[0][0].shapes):
+                yield joined
+                joined, rows = [], 0
+            joined += pairs
+            rows += n
+        if joined:
+            yield joined
+
+    def _settle(self, computed: list[_Computed], compared: Compared | None) -> None:
         record = self.record
-        answers = [a for a in report.results if isinstance(a, Answer)]
-        if answers:
-            record.answered([], report.ended - report.started, [(a.outputs, a.start, a.stop) for a in answers])
+        for report, is_timed in computed:
+            answers = [(p.call, a) for p, a in zip(report.members, report.results, strict=True) if isinstance(a, Answer)]
+            if answers:
+                rows = [(a.outputs, a.start, a.stop) for _, a in answers]
+                if report.is_whole and report.outputs is not None:
+                    rows = [(report.outputs, 0, report.outputs.n)]
+                record.answered([], report.ended - report.started if is_timed else math.nan, rows, requests=len(answers))
+            if errors := [e for e in report.results if isinstance(e, RequestError)]:
+                record.failed(errors, 0.0)
+            if record.exposes:
+                record.expose(answers)
         if compared is not None:
             record.compared(compared)
-        if errors := [e for e in report.results if isinstance(e, RequestError)]:
-            record.failed(errors, 0.0)
-        if record.exposes:
-            both = zip(report.members, report.results, strict=True)
-            record.expose([(pending.call, result) for pending, result in both if isinstance(result, Answer)])
-        self._next()
+        self._again()
+
+    def _again(self) -> None:
+        """Gathers anew; what came meanwhile waits as long as anything else."""
+        self._is_running = bool(self._queue) and not self._is_closed
+        if self._is_running:
+            self._loop.call_later(_GATHER_S, self._next)
 
 
 def compare(pairs: Sequence[tuple[Answer, Answer]]) -> Compared | None:

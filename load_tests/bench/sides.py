@@ -25,7 +25,7 @@ IN_CLOSED_LOOP: Final = (ROUTED, SPLIT)
 
 ROUTED_MODEL: Final = "tabular"
 SHADOWED_MODELS: Final = ("tabular", "mlp")
-SHARE_OF_CAPACITY: Final = 0.3
+SHARE_OF_CAPACITY: Final = 0.1
 """The rate at which a shadow is measured: a worker, its shadow and the load generator have room on two cores."""
 
 CHAMPION_VERSION: Final = "bench"

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterable
 
 import httpx
 import pytest
@@ -84,16 +85,28 @@ def test_metrics_add_up_over_the_workers(serving):
             # A new connection each time, so that both workers get some.
             httpx.post(f"{server.url}/v1/models/tiny:predict", json={"instances": [ROW, ROW]})
         httpx.post(f"{server.url}/v1/models/tiny:predict", json={"instances": [{**ROW, "d": 99}]})
-        text = httpx.get(f"{server.url}/metrics").text
-        assert metric(text, "ekiben_predictions_total", model="tiny", version="1", status="ok") == 60
-        assert metric(text, "ekiben_predictions_total", model="tiny", status="invalid") == 1
-        assert metric(text, "ekiben_predicted_rows_total", model="tiny") == 120
-        assert metric(text, "ekiben_prediction_latency_seconds_count", model="tiny") == 60
-        assert metric(text, "ekiben_queue_seconds_count", model="tiny") == 60
-        assert metric(text, "ekiben_batch_size_sum", model="tiny") == 120
-        assert metric(text, "ekiben_prediction_distribution", model="tiny") == 120
-        assert metric(text, "ekiben_prediction_errors_total", model="tiny", error="InvalidRows") == 1
-        assert metric(text, "ekiben_model_load_seconds", model="tiny") > 0
+        wanted = {
+            ("ekiben_predictions_total", "version=1,status=ok"): 60,
+            ("ekiben_predictions_total", "status=invalid"): 1,
+            ("ekiben_predicted_rows_total", ""): 120,
+            ("ekiben_prediction_latency_seconds_count", ""): 60,
+            ("ekiben_queue_seconds_count", ""): 60,
+            ("ekiben_batch_size_sum", ""): 120,
+            ("ekiben_prediction_distribution", ""): 120,
+            ("ekiben_prediction_errors_total", "error=InvalidRows"): 1,
+        }
+        end = time.monotonic() + 10
+        while (found := metrics_of_tiny(server, wanted)) != wanted and time.monotonic() < end:
+            time.sleep(0.1)  # each worker writes twice a second what it gathered
+        assert found == wanted
+        assert metric(httpx.get(f"{server.url}/metrics").text, "ekiben_model_load_seconds", model="tiny") > 0
+
+
+def metrics_of_tiny(server: Running, names: Iterable[tuple[str, str]]) -> dict[tuple[str, str], float]:
+    """The values of metrics of the model ``tiny``, by name and further labels, ``label=value,…``."""
+    text = httpx.get(f"{server.url}/metrics").text
+    labels = {pairs: dict(pair.split("=") for pair in pairs.split(",") if pair) for _, pairs in names}
+    return {(name, pairs): metric(text, name, model="tiny", **labels[pairs]) for name, pairs in names}
 
 
 def test_a_corrupted_version_is_refused_while_the_old_one_serves(serving, another_tiny):

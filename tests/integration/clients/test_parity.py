@@ -96,7 +96,7 @@ def test_the_same_numbers_by_every_way(server):
 
 @pytest.mark.parametrize("way", WAYS)
 def test_each_request_is_counted_once(server, way):
-    before = counts(server)
+    before = settled(server)
 
     WAYS[way](server)
 
@@ -108,6 +108,18 @@ def test_each_request_is_counted_once(server, way):
 
 
 ROW_COUNTS = ("ekiben_predicted_rows_total", "ekiben_batch_size_sum", "ekiben_prediction_distribution")
+
+
+def settled(server, *, seconds: float = 10) -> dict[str, float]:
+    """The counts once they stay the same for a second: workers write twice a second what earlier requests changed."""
+    end = time.monotonic() + seconds
+    seen, since = counts(server), time.monotonic()
+    while time.monotonic() < since + 1:
+        assert time.monotonic() < end, seen
+        time.sleep(0.1)
+        if (now := counts(server)) != seen:
+            seen, since = now, time.monotonic()
+    return seen
 
 
 def counts(server) -> dict[str, float]:

@@ -55,6 +55,10 @@ def of_arm(registry, name, arm="champion", **labels):
     return value(registry, name, arm=arm, **labels)
 
 
+def predicted(registry):
+    return [of_arm(registry, "ekiben_prediction_distribution", **{"class": label}) for label in ("no", "maybe", "yes")]
+
+
 @given(st.lists(st.floats(0, 20), max_size=50))
 def test_many_observations_at_once_are_the_same_as_one_by_one(amounts):
     buckets = (0.1, 0.5, 1.0, 5.0, 10.0)
@@ -78,15 +82,25 @@ def test_amounts_on_a_bound_belong_to_its_bucket(registry):
 def test_a_batch(registry, version):
     version.batch(5, [0.0, 0.001], NO_TIME)
     version.batch(1, [0.1], NO_TIME)
-    assert value(registry, "ekiben_predicted_rows_total") == 6
-    assert value(registry, "ekiben_queue_seconds_count") == 3
-    assert value(registry, "ekiben_queue_seconds_sum") == pytest.approx(0.101)
-    assert value(registry, "ekiben_batch_size_count") == 2
-    assert value(registry, "ekiben_batch_size_sum") == 6
+    assert value(registry, "ekiben_predicted_rows_total") == 0  # gathered, and not yet written
+    for _ in range(2):  # what was written is not written again
+        version.write(0)
+        assert value(registry, "ekiben_predicted_rows_total") == 6
+        assert value(registry, "ekiben_queue_seconds_count") == 3
+        assert value(registry, "ekiben_queue_seconds_sum") == pytest.approx(0.101)
+        assert value(registry, "ekiben_batch_size_count") == 2
+        assert value(registry, "ekiben_batch_size_sum") == 6
+        assert [value(registry, "ekiben_batch_size_bucket", le=le) for le in ("1.0", "2.0", "4.0", "8.0")] == [1, 1, 1, 2]
+    version.batch(2, [0.5], NO_TIME)
+    version.write(0)
+    assert value(registry, "ekiben_predicted_rows_total") == 8
+    assert value(registry, "ekiben_queue_seconds_count") == 4
+    assert value(registry, "ekiben_batch_size_count") == 3
 
 
 def test_a_batch_that_nobody_waits_for(registry, version):
     version.batch(3, [], NO_TIME)
+    version.write(0)
     assert value(registry, "ekiben_predicted_rows_total") == 3
     assert value(registry, "ekiben_queue_seconds_count") == 0
 
@@ -98,17 +112,38 @@ def test_the_requests_of_an_arm(registry, version, arm):
     arm.classes(np.array([2, 2, 0, 2, 1]))
     arm.classes(np.array([1]))
     other.answered([0.4])
-    assert of_arm(registry, "ekiben_predictions_total", status="ok") == 3
-    assert of_arm(registry, "ekiben_prediction_latency_seconds_count") == 3
-    assert of_arm(registry, "ekiben_prediction_latency_seconds_sum") == pytest.approx(0.203)
-    assert [of_arm(registry, "ekiben_prediction_distribution", **{"class": label}) for label in ("no", "maybe", "yes")] == [1, 2, 3]
+    assert of_arm(registry, "ekiben_predictions_total", status="ok") == 0  # gathered, and not yet written
+    for _ in range(2):  # what was written is not written again
+        arm.write()
+        assert of_arm(registry, "ekiben_predictions_total", status="ok") == 3
+        assert of_arm(registry, "ekiben_prediction_latency_seconds_count") == 3
+        assert of_arm(registry, "ekiben_prediction_latency_seconds_sum") == pytest.approx(0.203)
+        assert predicted(registry) == [1, 2, 3]
+        assert of_arm(registry, "ekiben_predictions_total", "challenger", status="ok") == 0
+    other.write()
     assert of_arm(registry, "ekiben_predictions_total", "challenger", status="ok") == 1
     assert of_arm(registry, "ekiben_prediction_distribution", "challenger", **{"class": "no"}) == 0
+    arm.answered([0.2])
+    arm.classes(np.array([1]))
+    arm.write()
+    assert of_arm(registry, "ekiben_prediction_latency_seconds_count") == 4
+    assert predicted(registry) == [1, 3, 3]
 
 
-def test_a_class_that_the_spec_does_not_have_is_no_silent_loss(arm):
-    with pytest.raises(ValueError, match="zip"):
-        arm.classes(np.array([0, 3]))
+@pytest.mark.parametrize(("rows", "why"), [([0, 3], "zip"), ([3], "zip"), ([0, -1], "negative")])
+def test_a_class_that_the_spec_does_not_have_is_no_silent_loss(registry, arm, rows, why):
+    arm.answered([0.1])
+    arm.classes(np.array(rows))
+    with pytest.raises(ValueError, match=why):
+        arm.write()
+    # What came with it is written, and what comes after it too.
+    assert of_arm(registry, "ekiben_predictions_total", status="ok") == 1
+    before = predicted(registry)
+    arm.answered([0.1])
+    arm.classes(np.array([1, 2]))
+    arm.write()
+    assert of_arm(registry, "ekiben_predictions_total", status="ok") == 2
+    assert np.subtract(predicted(registry), before).tolist() == [0, 1, 1]
 
 
 def test_a_version_shows_zeros_from_the_start(registry, version, arm):

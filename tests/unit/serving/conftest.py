@@ -21,11 +21,12 @@ from ekiben.registry import FolderRegistry
 @pytest.fixture(autouse=True, scope="session")
 def _process():
     """Undoes what a worker does to its process."""
-    interval = sys.getswitchinterval()
+    interval, threshold = sys.getswitchinterval(), gc.get_threshold()
     access = logging.getLogger("uvicorn.access")
     handlers, propagate = access.handlers[:], access.propagate
     yield
     sys.setswitchinterval(interval)
+    gc.set_threshold(*threshold)
     access.handlers[:], access.propagate = handlers, propagate
     gc.unfreeze()
 

@@ -227,7 +227,9 @@ class Serving:
         return (sent[0]["status"], json.loads(sent[1]["body"])) if sent else (None, None)
 
     def metric(self, name: str, **labels: str) -> float:
-        """The sum of the samples that have these labels."""
+        """The sum of the samples that have these labels, once what was gathered is written."""
+        if self.is_running:
+            self.thread.call(self.server.host.write_metrics)
         return sum(
             sample.value
             for family in self.metrics.collect()

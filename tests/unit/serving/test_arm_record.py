@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import msgspec
 import numpy as np
 import pytest
@@ -30,6 +32,7 @@ LABELS = ("no", "yes")
 class Request(msgspec.Struct):
     request_id: str
     key: str | None = None
+    key_hash: int | None = None
 
 
 def binary(*positive: float, threshold: float = 0.5) -> Outputs:
@@ -113,6 +116,7 @@ def test_while_no_rollout_runs_nobody_looks_at_scores(make, collectors):
     taken = record.take()
     assert taken.outputs == []
     assert window_of(taken) == Window(ok=1, latency=Histogram.of([0.01]), compute=Histogram.of([0.005]))
+    record.metrics.write()
     labels = {"model": "m", "version": "1", "arm": "challenger", "class": "yes"}
     assert collectors.get_sample_value("ekiben_prediction_distribution", labels) == 1
 
@@ -135,13 +139,26 @@ def test_of_a_model_without_predictions_no_rows_are_kept(make):
 
 def test_a_shadow_computes_requests_and_answers_nobody(make, collectors):
     record = make()
-    record.answered([], 0.5, [(binary(0.25, 0.75), 0, 1), (binary(0.9), 0, 1)])
+    record.answered([], 0.5, [(binary(0.25, 0.75), 0, 1), (binary(0.9), 0, 1)], requests=2)
     taken = record.take()
     assert taken
     window = window_of(taken)
     assert (window.ok, window.latency.n, window.compute) == (2, 0, Histogram.of([0.5, 0.5]))
     assert window.classes == {"no": 1, "yes": 1}
-    assert collectors.get_sample_value("ekiben_predictions_total", {"model": "m", "version": "1", "arm": "challenger", "status": "ok"}) == 0
+    record.metrics.write()
+    names = {"model": "m", "version": "1", "arm": "challenger"}
+    assert collectors.get_sample_value("ekiben_predictions_total", {**names, "status": "ok"}) == 0
+    assert collectors.get_sample_value("ekiben_prediction_distribution", {**names, "class": "yes"}) == 1
+
+
+def test_requests_of_a_run_that_is_not_timed_are_counted_and_its_time_is_not(make):
+    record = make()
+    record.answered([], math.nan, [(binary(0.25, 0.75, 0.9), 0, 3)], requests=2)
+    record.answered([], 0.5, [(binary(0.5), 0, 1)], requests=1)
+    window = windowed(record)
+    assert (window.ok, window.compute) == (3, Histogram.of([0.5]))
+    assert window.classes == {"no": 1, "yes": 3}
+    assert window.scores == Histogram.of(np.array([0.25, 0.75, 0.9, 0.5], np.float32))
 
 
 @pytest.mark.parametrize(

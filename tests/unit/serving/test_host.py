@@ -5,6 +5,7 @@ import threading
 import time
 import weakref
 
+import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 from unit.serving.inprocess import SeenRuntime
@@ -341,6 +342,23 @@ def test_a_database_that_fails_in_the_middle_of_a_change_loses_no_change(start, 
     assert serving.get("/v2/models/tiny").json()["versions"] == ["1", "2"]
 
 
+def test_metrics_that_cannot_be_written_are_logged_and_the_next_ones_are_written(start, tiny, eventually, caplog):
+    serving = start("tiny")
+    champion = serving.record("tiny", "1", "champion")
+
+    def written(name, **labels):
+        return serving.metrics.get_sample_value(name, {"model": "tiny", "version": "1", "arm": "champion", **labels})
+
+    # A class that the spec does not have.
+    serving.thread.call(lambda: champion.metrics.classes(np.array([99])))
+    eventually(lambda: "the metrics cannot be written" in caplog.text)
+    assert "ValueError" in caplog.text
+    serving.predict("tiny", [ROW])
+    # By the host itself, twice a second.
+    eventually(lambda: written("ekiben_predictions_total", status="ok") == 1)
+    assert sum(written("ekiben_prediction_distribution", **{"class": label}) for label in ("no", "yes")) == 1
+
+
 def test_stopping_while_a_version_is_loaded(start, registry, tiny, add, monkeypatch, eventually):
     add("2")
     serving = start("tiny")
@@ -576,9 +594,14 @@ def test_what_happened_to_a_version_that_is_gone_is_not_lost(start, registry, ti
     host = serving.server.host
     serving.predict("tiny", [ROW])
     commit(serving, aliases={"champion": "2"})
-    eventually(lambda: set(host.snapshot.loaded) == {("tiny", "2")} and not host._drains)
-    serving.thread.run(serving.server.recorder.write())
-    assert serving.control.windows.sum("tiny", 0, 1e12)["1", "champion"].ok == 1
+    eventually(lambda: set(host.snapshot.loaded) == {("tiny", "2")})
+
+    def written():
+        serving.thread.run(serving.server.recorder.write())
+        return serving.control.windows.sum("tiny", 0, 1e12).get(("1", "champion"))
+
+    eventually(written)  # it is drained first
+    assert written().ok == 1
 
 
 def test_a_route_that_cannot_be_put_to_use_is_logged_and_serving_goes_on(start, registry, tiny, add, eventually, caplog):

@@ -76,6 +76,7 @@ def test_a_batch_of_one_arm(record, collectors):
     assert window.latency == Histogram.of([4.0, 3.0])
     assert window.compute == Histogram.of([2.0, 2.0])
     labels = {"model": "tiny", "version": "1"}
+    record.metrics.write(0)
     assert collectors.get_sample_value("ekiben_queue_seconds_sum", labels) == 2.0
     assert collectors.get_sample_value("ekiben_predicted_rows_total", labels) == 5
 
@@ -113,6 +114,7 @@ def test_a_batch_of_one_arm_in_which_a_request_failed(record):
 
 def test_a_batch_of_which_nothing_could_be_computed_is_no_batch_of_rows(record, collectors):
     record.batch(report([pending(1)], [DeadlineExceeded("x")], None))
+    record.metrics.write(0)
     assert collectors.get_sample_value("ekiben_batch_size_count", {"model": "tiny", "version": "1"}) == 0
     assert window_of(taken(record, "champion")).errors == {"DeadlineExceeded": 1}
 
@@ -123,6 +125,7 @@ def test_rows_of_requests_that_are_gone_are_nobodys(record, collectors):
     record.batch(report([pending(2)], [Answer(whole, 3, 5)], whole))
     window = window_of(taken(record, "champion"))
     assert (window.ok, window.classes, window.scores.n) == (1, {"no": 1, "yes": 1}, 2)
+    record.metrics.write(0)
     assert collectors.get_sample_value("ekiben_predicted_rows_total", {"model": "tiny", "version": "1"}) == 5
 
 
@@ -172,7 +175,8 @@ def test_rows_are_kept_where_a_row_has_a_prediction(steady, model, kept):
     assert len(record.arm("champion").take().outputs) == kept
 
 
-def test_a_loaded_version_answers_until_it_is_drained(start, registry, tiny_artifact):
+def test_a_loaded_version_answers_until_it_is_drained(start, registry, tiny_artifact, monkeypatch):
+    monkeypatch.setattr("ekiben.serving.host.POLL_S", 60.0)  # what is written is what the drain writes
     registry.register(tiny_artifact.path, tag="tiny:1")
     serving = start("tiny")
     served = serving.server.host.find("tiny", None)
@@ -182,6 +186,13 @@ def test_a_loaded_version_answers_until_it_is_drained(start, registry, tiny_arti
     async def drained():
         await asyncio.wait_for(served.drain(), 10)
 
+    def seen(name, **labels):
+        return serving.metrics.get_sample_value(name, {"model": "tiny", "version": "1", **labels})
+
     serving.predict("tiny", [[1, 2, None, -3]])
+    assert seen("ekiben_predictions_total", arm="champion", status="ok") == 0
     serving.thread.run(drained())
-    assert serving.metric("ekiben_last_inference_timestamp_seconds", model="tiny") > 0
+    assert seen("ekiben_last_inference_timestamp_seconds") > 0
+    assert seen("ekiben_predictions_total", arm="champion", status="ok") == 1
+    assert seen("ekiben_predicted_rows_total") == 1
+    assert sum(seen("ekiben_prediction_distribution", arm="champion", **{"class": label}) for label in ("no", "yes")) == 1

@@ -62,6 +62,7 @@ class Worker:
 
     def __init__(self, service):
         self.thread = LoopThread()
+        self.service = service
         self.app = service.to_asgi()
         self.client = httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url="http://server")
         self.thread.run(self._start(), seconds=60)
@@ -180,5 +181,6 @@ def test_health_is_the_data_planes_and_metrics_are_the_processs(worker):
     assert worker.request("GET", "/readyz").json() == {"ready": True}
     assert worker.request("GET", "/livez").status_code == 200
     worker.request("POST", "/v1/models/plane:predict", json={"instances": [[1, 2, 3]]})
+    worker.thread.call(worker.service.server.host.write_metrics)
     labels = {"model": "plane", "version": "1", "arm": "champion", "status": "ok"}
     assert prometheus_client.REGISTRY.get_sample_value("ekiben_predictions_total", labels) == 1

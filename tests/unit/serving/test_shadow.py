@@ -12,7 +12,7 @@ from unit.serving.inprocess import SeenRuntime, seen_predictor
 from ekiben.model.outputs import Outputs
 from ekiben.model.signature import Batch
 from ekiben.monitoring.metrics import Metrics
-from ekiben.serving.arm_record import ArmRecord, Compared, window_of
+from ekiben.serving.arm_record import ArmRecord, Compared, exposures_of, window_of
 from ekiben.serving.batch_run import Answer, BatchReport, BatchRun, Pending
 from ekiben.serving.load_meter import LoadMeter
 from ekiben.serving.shadow import ShadowRunner, compare
@@ -117,7 +117,7 @@ def test_arrays_a_row_of_different_shapes_compare():
 class World:
     """A champion and a shadow of it, in an event loop; what is asked is answered by the champion, then offered."""
 
-    def __init__(self, runtime: SeenRuntime | None = None, **options):
+    def __init__(self, runtime: SeenRuntime | None = None, *, rate: float = 1.0, **batching):
         metrics = Metrics(CollectorRegistry())
         self.runtime = runtime or SeenRuntime()
         self.meter = LoadMeter()
@@ -126,19 +126,19 @@ class World:
         self.record.exposes = True
         self.signature = seen_predictor().signature
         self._run = BatchRun(seen_predictor(), lambda: 0.0)
-        self.shadow = ShadowRunner(
-            seen_predictor(self.runtime), self.record, rate=options.pop("rate", 1.0), meter=self.meter, clock=lambda: 0.0
-        )
+        clock = self.runtime.clock if isinstance(self.runtime, Timed) else lambda: 0.0
+        self.shadow = ShadowRunner(seen_predictor(self.runtime, **batching), self.record, rate=rate, meter=self.meter, clock=clock)
 
-    def offer(self, *values: float, arm: ArmRecord | None = None, waited: float = 0.0, as_batch: bool = False) -> BatchReport:
-        """A batch with a request of one row for each value."""
-        calls = [Call(arm or self.champion, f"r-{v:g}") for v in values]
-        return self.offer_calls(values, calls, waited=waited, as_batch=as_batch)
+    def offer(self, *values: float | tuple[float, ...], arm: ArmRecord | None = None, **options) -> BatchReport:
+        """A batch with a request for each value, of one row, or of as many as a tuple has."""
+        calls = [Call(arm or self.champion, f"r-{_rows(v)[0]:g}") for v in values]
+        return self.offer_calls(values, calls, **options)
 
-    def offer_calls(self, values, calls, *, waited=0.0, as_batch=False) -> BatchReport:
-        rows = [self.signature.parse_rows([[v, 0, "x"]]) for v in values]
+    def offer_calls(self, values, calls, *, waited=0.0, as_batch=False, shapes=None) -> BatchReport:
+        rows = [self.signature.parse_rows([[v, 0, "x"] for v in _rows(value)]) for value in values]
         payloads = [self.signature.batch(r) if as_batch else r for r in rows]
-        members = [Pending(p, 1, 0.0, 99.0, -waited, None, None, call) for p, call in zip(payloads, calls, strict=True)]
+        sizes = [len(_rows(value)) for value in values]
+        members = [Pending(p, n, 0.0, 99.0, -waited, shapes, None, call) for p, n, call in zip(payloads, sizes, calls, strict=True)]
         report = self._run.compute(members)
         self.shadow.offer(report, self.champion)
         return report
@@ -150,8 +150,35 @@ class World:
             await asyncio.sleep(0.005)
         raise AssertionError("it did not come to pass")
 
+    async def until_compared(self, rows: int) -> None:
+        await self.until(lambda: sum(len(c.differences) for c in self.record._taken.compared) == rows)
+
     def window(self):
         return window_of(self.record.take())
+
+
+def _rows(value: float | tuple[float, ...]) -> tuple[float, ...]:
+    return value if isinstance(value, tuple) else (value,)
+
+
+class Squared(SeenRuntime):
+    """Answers ``a + a²``, so that each row differs from the champion's by another amount."""
+
+    def run(self, feeds, outputs):
+        return {"y": super().run(feeds, outputs)["y"] + feeds["a"] ** 2}
+
+
+class Timed(SeenRuntime):
+    """Each row takes a second, by a clock of its own."""
+
+    now = 0.0
+
+    def clock(self) -> float:
+        return self.now
+
+    def run(self, feeds, outputs):
+        self.now += len(feeds["a"])
+        return super().run(feeds, outputs)
 
 
 @pytest.fixture
@@ -209,15 +236,22 @@ def test_what_differs_is_seen(scenario):
 def test_batches_are_computed_one_after_the_other(scenario):
     async def play(world):
         world.runtime.gate.clear()
-        for n in range(3):
-            world.offer(float(n))
+        world.offer(0.0)
         assert await asyncio.to_thread(world.runtime.began.wait, 10)
+        for n in range(1, 4):
+            world.offer(float(n))
+        # While it computes, nothing else is computed.
+        await asyncio.sleep(0.03)
+        assert world.runtime.runs == [[0.0]]
         world.runtime.gate.set()
-        await world.until(lambda: len(world.record._taken.compared) == 3)
-        assert world.runtime.runs == [[0.0], [1.0], [2.0]]
+        # And what came meanwhile is computed without anything that would come after it.
+        await world.until_compared(4)
+        assert world.runtime.runs == [[0.0], [1.0, 2.0], [3.0]]
+        assert world.runtime.threads == {"ekiben-shadow-seen_0"}
         # And when all is done, the next one begins anew.
         world.offer(7.0)
-        await world.until(lambda: len(world.record._taken.compared) == 4)
+        await world.until_compared(5)
+        assert world.runtime.runs[3:] == [[7.0]]
 
     scenario(play)
 
@@ -262,10 +296,14 @@ def test_an_error_of_our_own_is_logged_and_the_next_batch_is_computed(scenario, 
     monkeypatch.setattr("ekiben.serving.shadow.compare", compared)
 
     async def play(world):
+        world.runtime.gate.clear()
         world.offer(1.0)
+        assert await asyncio.to_thread(world.runtime.began.wait, 10)
         world.offer(2.0)
+        world.runtime.gate.set()
         await world.until(lambda: world.record._taken.compared)
         assert "a shadow's rows cannot be compared" in caplog.text
+        assert world.runtime.runs == [[1.0], [2.0]]
         assert world.window().compared == 1
 
     scenario(play)
@@ -282,6 +320,105 @@ def test_only_requests_of_the_champions_arm_are_taken(scenario):
         assert world.window().dropped == 0
 
     scenario(play)
+
+
+# joining ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_what_was_gathered_is_one_run_and_the_last_batch_one_of_its_own(scenario):
+    async def play(world):
+        world.offer(1.0, 2.0)
+        world.offer(3.0)
+        world.offer((4.0, 5.0), 6.0)
+        world.offer(7.0, 8.0)
+        await world.until_compared(8)
+        assert world.runtime.runs == [[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], [7.0, 8.0]]
+        window = world.window()
+        assert (window.ok, window.compared, window.agreed, window.dropped) == (7, 8, 8, 0)
+        assert window.scores == Histogram.of(range(1, 9))
+
+    scenario(play)
+
+
+@pytest.mark.parametrize(
+    ("batches", "runs"),
+    [
+        # As many rows as fit, to the last.
+        ([[1, 2], [3, 4], [5], [6]], [[1, 2, 3, 4], [5], [6]]),
+        ([[1, 2], [3], [4, 5], [6], [7]], [[1, 2, 3], [4, 5, 6], [7]]),
+        # It is rows that are limited, not requests or batches.
+        ([[(1, 2, 3)], [(4, 5)], [6], [7]], [[1, 2, 3], [4, 5, 6], [7]]),
+        # The last is alone though it would fit.
+        ([[1], [2]], [[1], [2]]),
+    ],
+)
+def test_no_more_rows_are_joined_than_the_model_takes_at_once(scenario, batches, runs):
+    async def play(world):
+        for batch in batches:
+            world.offer(*(tuple(map(float, value)) if isinstance(value, tuple) else float(value) for value in batch))
+        await world.until_compared(sum(map(len, runs)))
+        assert world.runtime.runs == runs
+        assert world.window().ok == sum(map(len, batches))
+
+    scenario(play, max_batch_size=4)
+
+
+def test_only_batches_of_the_same_shapes_are_joined(scenario):
+    async def play(world):
+        for n, shapes in enumerate([((2,),), ((2,),), ((3,),), ((3,),), None, ((2,),)]):
+            world.offer(float(n), shapes=shapes)
+        await world.until_compared(6)
+        assert world.runtime.runs == [[0.0, 1.0], [2.0, 3.0], [4.0], [5.0]]
+
+    scenario(play)
+
+
+def test_rows_of_joined_runs_are_compared_with_their_own(scenario):
+    async def play(world):
+        world.offer(1.0, (2.0, 3.0))
+        world.offer((4.0, 5.0), 6.0)
+        world.offer(7.0)
+        world.offer(8.0, 9.0)
+        await world.until_compared(9)
+        assert len(world.runtime.runs) == 3
+        (compared,) = world.record._taken.compared
+        assert compared.differences.tolist() == [n * n for n in range(1, 10)]
+        assert compared.agreed == 0
+        assert world.window().scores == Histogram.of([n + n * n for n in range(1, 10)])
+
+    scenario(play, runtime=Squared(), max_batch_size=6)
+
+
+def test_a_request_that_fails_in_a_joined_run_takes_no_other_with_it(scenario):
+    async def play(world):
+        world.offer(1.0, 666.0)
+        world.offer((2.0, 3.0))
+        world.offer(4.0)
+        await world.until_compared(4)
+        assert world.record._taken.compared[0].differences.tolist() == [1.0, 4.0, 9.0, 16.0]
+        window = world.window()
+        assert (window.ok, window.errors, window.compared) == (3, {"PredictionFailed": 1}, 4)
+        assert window.scores == Histogram.of([2.0, 6.0, 12.0, 20.0])
+
+    scenario(play, runtime=Squared(poison=666.0))
+
+
+def test_only_the_last_run_is_timed(scenario):
+    async def play(world):
+        world.offer(1.0, 2.0)
+        world.offer((3.0, 4.0, 5.0))
+        world.offer(6.0, (7.0, 8.0, 9.0))
+        await world.until_compared(9)
+        assert [len(run) for run in world.runtime.runs] == [5, 4]
+        window = world.window()
+        # For each request of the last batch what that batch took, and of the others nothing.
+        assert (window.ok, window.compute) == (5, Histogram.of([4.0, 4.0]))
+        # A batch alone is its own last.
+        world.offer(1.0)
+        await world.until_compared(1)
+        assert world.window().compute == Histogram.of([1.0])
+
+    scenario(play, runtime=Timed())
 
 
 # what is left out ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -424,6 +561,18 @@ def test_its_answers_are_exposed_while_a_rollout_runs(scenario, exposes):
         assert [(request.request_id, request.key) for request, _, _ in exposed] == ([("r-1", "ann")] if exposes else [])
 
     scenario(play, runtime=SeenRuntime(poison=666.0))
+
+
+def test_what_joined_runs_answer_is_exposed_each_with_its_own_request(scenario):
+    async def play(world):
+        world.offer(1.0, 666.0)
+        world.offer((2.0, 3.0))
+        world.offer(4.0)
+        await world.until_compared(4)
+        exposed = [(e.request_id, e.row, e.prediction) for e in exposures_of(world.record.take(), "seen", "2", "shadow")]
+        assert exposed == [("r-1", 0, 2.0), ("r-2", 0, 6.0), ("r-2", 1, 12.0), ("r-4", 0, 20.0)]
+
+    scenario(play, runtime=Squared(poison=666.0))
 
 
 def test_payloads_of_bytes_are_measured():
