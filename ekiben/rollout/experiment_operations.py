@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from ekiben.errors import ArtifactError, RolloutRefused, UnknownRollout, VersionNotFound
+from ekiben.errors import UnknownRollout
 from ekiben.model.spec import ModelSpec
-from ekiben.registry.reference import parse_reference
 from ekiben.registry.store import Registry, Version
+from ekiben.rollout.admission import Admission
 from ekiben.rollout.experiment import checked_arms, checked_weights, metric_of, plan_for, started, stopped, weights_of
 from ekiben.rollout.experiment_analysis import METHOD, Results, analysed, checked_metric
 from ekiben.rollout.experiment_view import ExperimentView
@@ -37,6 +37,7 @@ class Experiments:
     def __init__(self, control: Control, registry: Registry, *, who: str, wall: Callable[[], float]) -> None:
         self._control = control
         self._registry = registry
+        self._admission = Admission(registry, None)
         self._who = who
         self._wall = wall
 
@@ -48,7 +49,7 @@ class Experiments:
             RolloutChanged: A rollout or another experiment of the model is active.
             StateError: The control database does not answer.
         """
-        champion = self._resolve(model, None)
+        champion = self._admission.version(model, None)
         spec = champion.artifact().spec
         found = {name: self._fitting(champion, spec, version) for name, version in arms.items()}
         checked = checked_arms(found)
@@ -111,7 +112,7 @@ class Experiments:
         change = stopped(standing_of(self._control, experiment), self._wall(), who=self._who, why=reason, promote=promote)
         for version in change.aliases.values():
             if version is not None:
-                self._resolve(experiment.model, version)
+                self._admission.version(experiment.model, version)
         self._control.rollouts.commit(change)
         return self.status(experiment.id)
 
@@ -147,7 +148,7 @@ class Experiments:
         """What the model answers: all of an experiment's versions answer alike, and those of an old one may be gone by now."""
         versions = (experiment.champion, *(arm.version for arm in experiment.arms))
         there = next((v for v in versions if self._registry.has(experiment.model, v)), experiment.champion)
-        return self._resolve(experiment.model, there).artifact().spec
+        return self._admission.version(experiment.model, there).artifact().spec
 
     def _next(self, experiment: Rollout) -> str:
         """What an experiment waits for, a sentence; empty where it runs or has ended."""
@@ -168,22 +169,6 @@ class Experiments:
         Raises:
             RolloutRefused: There is none such, or it does not fit.
         """
-        other = self._resolve(champion.model, version)
+        other = self._admission.version(champion.model, version)
         check_fit(spec, champion.version, other.artifact().spec, other.version)
         return other.version
-
-    def _resolve(self, model: str, version: str | None) -> Version:
-        """A version of a model; None means the champion.
-
-        Raises:
-            RolloutRefused: There is none, or it cannot be read.
-        """
-        reference = model if version is None else version if ":" in version or "@" in version else f"{model}:{version}"
-        if parse_reference(reference).model != model:
-            raise RolloutRefused(f"{version} is a version of another model; give a version of {model}")
-        try:
-            return self._registry.resolve(reference)
-        except VersionNotFound as e:
-            raise RolloutRefused(str(e)) from e
-        except ArtifactError as e:
-            raise RolloutRefused(f"{e}; `ekiben models verify {reference}` says more") from e
