@@ -122,7 +122,7 @@ class DataPlane:
             call = Call(served, arm, served.record.arm(arm), received, received + _timeout_s(served, timeout_ms))
             self._check_queue(call)
             return call
-        call = Call(way.champion, CHAMPION_ARM, way.record, received, received + _timeout_s(way.champion, timeout_ms), "", None, None, way)
+        call = Call(way.champion, CHAMPION_ARM, way.record, received, received + _timeout_s(way.champion, timeout_ms), way=way)
         if way.table.is_plain or not self._route(call, way.table, headers, query):
             self._check_queue(call)
         return call

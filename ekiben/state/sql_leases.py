@@ -21,7 +21,9 @@ class SqlLeases(Leases):
         self._database = database
 
     def acquire(self, name: str, holder: str, ttl_s: float) -> bool:
-        """See `Leases`."""
+        """See `Leases`; whoever waits for another's lease only reads, however many they are."""
+        if self.holder(name) not in (None, holder):
+            return False
         with self._database.writing(durable=False) as connection:
             now = self._database.now()
             statement = inserting(connection, LEASES).values(name=name, holder=holder, until=now + ttl_s)
