@@ -1,4 +1,4 @@
-"""Prometheus metrics of the data plane, recorded once a batch.
+"""Prometheus metrics of the data plane, gathered batch by batch and written twice a second.
 
 | metric | labels | meaning |
 |---|---|---|

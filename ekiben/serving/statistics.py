@@ -8,7 +8,7 @@ They are the numbers of ``/metrics``, read from the same collectors. Where our t
   ``compute_output`` takes no time of its own: a request's share of the outputs is a view of them.
 * ``batch_stats`` gathers sizes in powers of two: an entry of ``batch_size`` 8 is of batches of 5 to 8 rows. Batches above
   1024 rows are in the totals alone.
-* Other workers' compute times and last inference may lag half a second behind.
+* Other workers' numbers, but for errors, may lag half a second behind.
 * Answers are not cached, and a model's memory cannot be told from its worker's: zeros, and an empty list.
 """
 
