@@ -137,12 +137,12 @@ def test_a_route_that_is_not_followed_is_no_measurement(trial, ok, percent):
 @pytest.mark.processes
 def test_a_shadow_is_measured_at_a_share_of_the_capacity(trial):
     results, routes, calls, said = trial(
-        _window(SECOND_VERSION, "shadow", compared=4), peers=("ekiben-shadow",), answered=40, workers=(1, 2)
+        _window(SECOND_VERSION, "shadow", compared=4), peers=("ekiben-shadow",), answered=120, workers=(1, 2)
     )
 
     assert results.failures == []
     assert [r.side for r in results.shadows] == ["ekiben", "ekiben-shadow", "ekiben"]
-    assert {(r.model, r.capacity_rps, r.rate, r.scheduled) for r in results.shadows} == {("tabular", 40.0, 12.0, 6)}
+    assert {(r.model, r.capacity_rps, r.rate, r.scheduled) for r in results.shadows} == {("tabular", 120.0, 12.0, 6)}
     assert [r.computed_percent for r in results.shadows] == [None, 66.7, None]
     assert all(r.statuses == {"200": 6} and 0 < r.p50_ms <= r.p99_ms for r in results.shadows)
     assert [bool(route) for route in routes] == [False, True, False]
