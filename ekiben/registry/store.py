@@ -197,14 +197,6 @@ class Registry(ABC):
         """Names of all models in the store, sorted."""
         return self._models()
 
-    def generation(self) -> tuple[int, ...]:
-        """Changes with every change of aliases and loads. Cheap: every worker asks twice a second.
-
-        Raises:
-            StateError: The control database cannot be read.
-        """
-        return self.aliases.generation(), self.loads.generation()
-
     def has(self, model: str, version: str) -> bool:
         """Whether the store has a version of a model."""
         return any(version == there for there, _ in self._folders(model))

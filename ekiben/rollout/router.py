@@ -44,7 +44,6 @@ class RoutingTable:
 
     Attributes:
         champion: The champion's choice.
-        rollout: Id of the rollout or experiment whose arms these are; empty where there is none.
         shadows: Versions that get the champion's rows too.
         is_split: Whether the routing key matters.
         falls_back: Whether the champion answers where an arm fails.
@@ -54,7 +53,6 @@ class RoutingTable:
     def __init__(self, champion: str, route: Route | None, routing: RoutingSpec, loaded: Collection[str]) -> None:
         route = route or Route()
         self.champion = Choice(CHAMPION_ARM, champion)
-        self.rollout = route.rollout
         self.falls_back = route.fallback
         self.shadows = tuple(s for s in route.shadows if s.version in loaded and s.version != champion)
         arms = {arm.name: Choice(arm.name, arm.version) for arm in route.arms if arm.version in loaded}
@@ -87,7 +85,7 @@ class RoutingTable:
 
     def by_key(self, key: str) -> Choice:
         """The arm that a routing key meets, always the same."""
-        return self._slots[self.hash_of(key) % SLOTS]
+        return self.by_hash(self.hash_of(key))
 
     def by_hash(self, key_hash: int) -> Choice:
         """The arm that a routing key of this hash meets."""
@@ -99,13 +97,8 @@ class RoutingTable:
 
 
 def hash_of(seed: int, key: str) -> int:
-    """The hash of a routing key, 64 bits: seeded, so that two rollouts draw their users independently."""
+    """The hash of a routing key, 64 bits; modulo 10,000 it is the slot. Seeded, so that two rollouts draw their users independently."""
     return xxh3_64_intdigest(key.encode("utf-8", "surrogatepass"), seed)
-
-
-def slot_of(seed: int, key: str) -> int:
-    """The slot of a routing key, 0 to 9,999."""
-    return hash_of(seed, key) % SLOTS
 
 
 def seed_of(salt: str) -> int:

@@ -125,7 +125,7 @@ class Server:
             max_body_bytes=settings.max_body_bytes,
             access_log=self._log,
             tracer=tracer,
-            parts=(*self._parts(registry, plans),),
+            parts=self._parts(registry, plans),
         )
         self.grpc = GrpcServices(
             self.plane, self.repository, clock=clock, access_log=self._log, tracer=tracer, max_message_bytes=settings.max_body_bytes

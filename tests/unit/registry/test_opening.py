@@ -13,7 +13,7 @@ def test_the_settings_decide_where_aliases_are(tmp_path, make_artifact, monkeypa
         assert isinstance(registry, BentoRegistry)
         assert isinstance(registry.aliases, SqlAliases)
         assert isinstance(registry.loads, SqlLoads)
-        assert (registry.loads.all(), registry.generation()) == ({}, (0, 0))
+        assert (registry.loads.all(), registry.aliases.generation(), registry.loads.generation()) == ({}, 0, 0)
         assert registry.versions() == []
         assert not (tmp_path / "home").exists()
         registry.register(make_artifact(), tag="flight_delay:1")

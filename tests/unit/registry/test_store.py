@@ -273,14 +273,3 @@ def test_the_models_of_a_store_are_listed_by_name(registry, make_artifact):
     assert registry.models() == []
     registry.register(make_artifact(), tag="flight_delay:1")
     assert registry.models() == ["flight_delay"]
-
-
-def test_the_generation_changes_with_aliases_and_with_loads(registry):
-    seen = [registry.generation()]
-    registry.aliases.set("flight_delay", "champion", "1")
-    seen.append(registry.generation())
-    registry.loads.set("flight_delay", loaded=False)
-    seen.append(registry.generation())
-    registry.loads.set("flight_delay", loaded=False)
-    seen.append(registry.generation())
-    assert len(set(seen)) == 4

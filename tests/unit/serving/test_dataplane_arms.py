@@ -14,10 +14,10 @@ from unit.serving.inprocess import Serving
 from ekiben.errors import NotReady, PredictionFailed, QueueFull
 from ekiben.model import InputSpec
 from ekiben.model.rollout_spec import RoutingSpec
-from ekiben.rollout.router import seed_of, slot_of
+from ekiben.rollout.router import hash_of, seed_of
 from ekiben.serving.arm_record import window_of
 from ekiben.serving.grpc.status import Code
-from ekiben.state.routes import Arm, HeaderCondition, HeaderRule, Shadow, SlotRange
+from ekiben.state.routes import SLOTS, Arm, HeaderCondition, HeaderRule, Shadow, SlotRange
 
 SALT = "1.plane"
 TRIAL = {"rollout": "plane-1", "salt": SALT, "arms": (Arm("challenger", "2"),)}
@@ -29,7 +29,7 @@ ROUTING = RoutingSpec(header="X-User-Id", query="user", input="x")
 
 
 def is_first_half(key: str) -> bool:
-    return slot_of(seed_of(SALT), key) < 5000
+    return hash_of(seed_of(SALT), key) % SLOTS < 5000
 
 
 # Keys of either half.
