@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
-from ekiben.rollout.router import CHALLENGER_ARM, CHAMPION_ARM
+from ekiben.rollout.router import CHAMPION_ARM
 from ekiben.serving.load_meter import LoadMeter
 from ekiben.serving.loaded_version import LoadedVersion
 from ekiben.serving.shadow import ShadowRunner
@@ -35,8 +35,12 @@ def arrange_records(snapshot: Snapshot, routes: Mapping[str, Route], meter: Load
             record = served.record.arm(name)
             record.sample = samples.get(model, record.sample)
             record.exposes = bool(route.rollout) and (name in on_trial or name == SHADOW or (name == CHAMPION_ARM and is_champion))
-            if name in on_trial or name in (CHAMPION_ARM, CHALLENGER_ARM):
-                record.metrics.weight(_weight(name, route, is_champion=is_champion, is_on_trial=name in on_trial))
+            if name in on_trial:
+                record.metrics.weight(route.weight(name))
+            elif name == CHAMPION_ARM:
+                record.metrics.weight(100 - sum(route.weight(arm.name) for arm in route.arms) if is_champion else 0.0)
+            else:
+                record.metrics.no_weight()
 
 
 def let_go(served: LoadedVersion) -> None:
@@ -52,12 +56,6 @@ def close_shadows(snapshot: Snapshot) -> None:
     for served in snapshot.loaded.values():
         for shadow in served.record.shadows:
             shadow.close()
-
-
-def _weight(name: str, route: Route, *, is_champion: bool, is_on_trial: bool) -> float:
-    if name == CHAMPION_ARM:
-        return 100 - sum(route.weight(arm.name) for arm in route.arms) if is_champion else 0.0
-    return route.weight(name) if is_on_trial else 0.0
 
 
 def _arrange_shadows(champion: LoadedVersion, wanted: Mapping[LoadedVersion, float], meter: LoadMeter) -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from ekiben.state.routes import Arm, Shadow, SlotRange
+from ekiben.state.routes import Arm, Kept, Shadow, SlotRange
 
 HALF = (SlotRange(0, 5000, "challenger"),)
 ON_TRIAL = {"rollout": "tiny-1", "arms": (Arm("challenger", "2"),)}
@@ -47,6 +47,16 @@ def test_the_weights_are_those_of_the_route(two):
     assert weight(two, "2", "champion") == 0
     two.route("tiny", **ON_TRIAL)
     assert (weight(two, "1", "champion"), weight(two, "2", "challenger")) == (100, 0)
+
+
+def test_arms_that_an_experiment_leaves_behind_have_no_weight(two):
+    arms = (Arm("old", "1"), Arm("new", "2"))
+    split = (SlotRange(0, 5000, "old"), SlotRange(5000, 10_000, "new"))
+    two.route("tiny", rollout="tiny-1", arms=arms, slots=split, fallback=False)
+    assert [weight(two, version, arm) for version, arm in (("1", "old"), ("2", "new"), ("1", "champion"))] == [50, 50, 0]
+    # The second version stays loaded, with nothing to answer.
+    two.route("tiny", kept=(Kept("2", 4e9),))
+    assert [weight(two, version, arm) for version, arm in (("1", "old"), ("2", "new"), ("1", "champion"))] == [0, 0, 100]
 
 
 def test_a_promotion_turns_the_weights(two, registry):
