@@ -47,7 +47,11 @@ class RoutingTable:
         shadows: Versions that get the champion's rows too.
         is_split: Whether the routing key matters.
         falls_back: Whether the champion answers where an arm fails.
+        query: The query's parameter that holds the routing key where no header does; empty for none.
         key_input: The input that holds the routing key where neither header nor query does; empty for none.
+        heads: Headers that may decide something: a request without any of them is told apart by what is known of it later.
+        slots: Who answers in each slot; a key's slot is its hash modulo `SLOTS`.
+        seed: Of the hash, see `hash_of`.
     """
 
     def __init__(self, champion: str, route: Route | None, routing: RoutingSpec, loaded: Collection[str]) -> None:
@@ -57,16 +61,18 @@ class RoutingTable:
         self.shadows = tuple(s for s in route.shadows if s.version in loaded and s.version != champion)
         arms = {arm.name: Choice(arm.name, arm.version) for arm in route.arms if arm.version in loaded}
         self._rules = [(_conditions(rule.conditions), arms[rule.arm]) for rule in route.rules if rule.arm in arms]
+        self._header = routing.header.lower().encode()
         slots = [self.champion] * SLOTS
         for part in route.slots:
             if part.arm in arms:
                 slots[part.start : part.stop] = [arms[part.arm]] * (part.stop - part.start)
+        self.slots = slots
         self.is_split = any(choice is not self.champion for choice in slots)
         self.is_plain = not self.is_split and not self._rules
-        self._slots = slots
-        self._seed = seed_of(route.salt)
-        self._header = routing.header.lower().encode()
-        self._query = routing.query
+        of_rules = {c.header.encode() for rule in route.rules for c in rule.conditions}
+        self.heads = frozenset({ROUTING_KEY, self._header, *of_rules} - {b""})
+        self.seed = seed_of(route.salt)
+        self.query = routing.query
         self.key_input = routing.input
 
     def by_headers(self, headers: Headers) -> Choice | None:
@@ -81,24 +87,19 @@ class RoutingTable:
         raw = headers.get(ROUTING_KEY) or (headers.get(self._header) if self._header else None)
         if raw:
             return raw.decode("latin-1")
-        return _parameter(query, self._query) if query and self._query else None
+        return _parameter(query, self.query) if query and self.query else None
 
     def by_key(self, key: str) -> Choice:
         """The arm that a routing key meets, always the same."""
-        return self.by_hash(self.hash_of(key))
-
-    def by_hash(self, key_hash: int) -> Choice:
-        """The arm that a routing key of this hash meets."""
-        return self._slots[key_hash % SLOTS]
-
-    def hash_of(self, key: str) -> int:
-        """The hash of a routing key, for `by_hash`."""
-        return hash_of(self._seed, key)
+        return self.slots[hash_of(self.seed, key) % SLOTS]
 
 
 def hash_of(seed: int, key: str) -> int:
     """The hash of a routing key, 64 bits; modulo 10,000 it is the slot. Seeded, so that two rollouts draw their users independently."""
-    return xxh3_64_intdigest(key.encode("utf-8", "surrogatepass"), seed)
+    try:
+        return xxh3_64_intdigest(key.encode(), seed)
+    except UnicodeEncodeError:  # JSON can say half a surrogate pair
+        return xxh3_64_intdigest(key.encode("utf-8", "surrogatepass"), seed)
 
 
 def seed_of(salt: str) -> int:

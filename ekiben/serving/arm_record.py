@@ -15,17 +15,15 @@ import numpy.typing as npt
 from ekiben.errors import RequestError
 from ekiben.model.outputs import Outputs
 from ekiben.monitoring.metrics import ArmMetrics, status_of
-from ekiben.rollout.router import hash_of
 from ekiben.serving.batch_run import Answer
 from ekiben.state.histogram import Histogram
-from ekiben.state.routes import SLOTS
 from ekiben.state.truth import Exposure
 from ekiben.state.windows import Window
 
 EXPOSED_PER_S: Final = 200
 """Rows of one model that are kept, about, a second and worker, while a rollout or experiment runs."""
 
-_WHOLE: Final = 1 << 16
+_HASHES: Final = 1 << 64
 
 Array = npt.NDArray[Any]
 Rows = tuple[Outputs, int, int]
@@ -37,11 +35,6 @@ class Named(Protocol):
 
     request_id: str
     key: str | None
-    key_hash: int | None
-
-
-Exposed = tuple[Named | None, Answer]
-"""A request, where more is known of it than its rows, and its answer."""
 
 
 class Sample:
@@ -49,39 +42,31 @@ class Sample:
 
     It is by routing key, the same in every arm: no arm is sampled more than another, and a shadow's rows are those of the
     champion. The share follows the load, second by second.
+
+    Attributes:
+        below: Kept are the users whose key has a hash below this. It says nothing of their arm, which is the hash's remainder.
     """
 
     def __init__(self) -> None:
-        self._share = _WHOLE
+        self.below = _HASHES
         self._began = 0.0
-        self._seen = self._taken = 0
+        self._seen = self._kept = 0
 
-    def of(self, answers: Sequence[Exposed], now: float) -> list[tuple[Named, Rows]]:
-        """Those of a batch's answers that are kept, with their rows; ``now`` is in seconds, of any clock."""
-        if not 0 <= now - self._began < 1:
-            self._share = min(_WHOLE, _WHOLE * EXPOSED_PER_S // max(self._seen, 1))
+    def room(self, rows: int) -> int:
+        """How many of so many rows are kept; a sudden load has no more than twice the rows that are meant to be."""
+        rows = min(rows, 2 * EXPOSED_PER_S - self._kept)
+        self._kept += rows
+        return rows
+
+    def follow(self, requests: int, now: float) -> None:
+        """So many requests were answered since this was said last; ``now`` is in seconds, of any clock."""
+        self._seen += requests
+        seconds = now - self._began
+        if not 0 <= seconds < 1:
+            # What comes after a pause, or with the clock put back, is as much as came in one second.
+            self.below = min(_HASHES, _HASHES * EXPOSED_PER_S // max(self._seen, 1))
             self._began = now
-            self._seen = self._taken = 0
-        self._seen += len(answers)
-        share = self._share
-        if share < _WHOLE:
-            answers = [pair for pair in answers if (call := pair[0]) is not None and _draw(call) < share]
-        kept = []
-        for call, answer in answers:
-            rows = min(answer.stop - answer.start, 2 * EXPOSED_PER_S - self._taken)
-            if call is None or rows <= 0:
-                continue
-            self._taken += rows
-            kept.append((call, (answer.outputs, answer.start, answer.start + rows)))
-        return kept
-
-
-def _draw(call: Named) -> int:
-    """A number below 65,536 that depends on the user alone: the part of the key's hash that did not choose the arm."""
-    key_hash = call.key_hash
-    if key_hash is None:
-        key_hash = hash_of(0, call.key or call.request_id)
-    return key_hash // SLOTS % _WHOLE
+            self._seen = self._kept = 0
 
 
 class Compared(msgspec.Struct):
@@ -147,18 +132,17 @@ class ArmRecord:
         self.has_scores = has_scores
         self._taken = Taken()
 
-    def answered(self, latencies: Sequence[float], compute_s: float, rows: Sequence[Rows], *, requests: int | None = None) -> None:
-        """Requests of one batch were answered with these rows.
+    def answered(self, latencies: Sequence[float], computes: Sequence[tuple[float, int]], rows: Sequence[Rows]) -> None:
+        """Requests were answered with these rows.
 
         Args:
             latencies: From arrival to answer, seconds, a request each; empty for a shadow's, which answer nobody.
-            compute_s: What the run took, seconds; NaN where that is nothing to compare.
+            computes: What each run took, seconds, and how many of the requests it answered; NaN where that is nothing to compare.
             rows: What was answered.
-            requests: How many requests; None for as many as there are latencies.
         """
         taken = self._taken
         taken.latencies += latencies
-        taken.computes.append((compute_s, len(latencies) if requests is None else requests))
+        taken.computes += computes
         if latencies:
             self.metrics.answered(latencies)
         if self.exposes and self.has_scores:
@@ -167,10 +151,10 @@ class ArmRecord:
             if outputs.class_index is not None:
                 self.metrics.classes(outputs.class_index if stop - start == outputs.n else outputs.class_index[start:stop])
 
-    def expose(self, answers: Sequence[Exposed]) -> None:
-        """Keeps the answers of a batch to be joined later, those that are in the sample."""
-        now = self._wall()
-        self._taken.exposed += [(request, rows, now) for request, rows in self.sample.of(answers, now) if request.request_id]
+    def keep(self, request: Named, answer: Answer) -> None:
+        """Keeps the answer of a request that is in the sample, to be joined later."""
+        if self.exposes and (rows := self.sample.room(answer.stop - answer.start)):
+            self._taken.exposed.append((request, (answer.outputs, answer.start, answer.start + rows), self._wall()))
 
     def failed(self, errors: Iterable[RequestError], seconds: float) -> None:
         """Requests ended without a prediction, and took so many seconds together."""
@@ -200,6 +184,7 @@ class ArmRecord:
     def take(self) -> Taken:
         """What was gathered; begins anew."""
         taken, self._taken = self._taken, Taken()
+        self.sample.follow(len(taken.latencies), self._wall())
         return taken
 
 

@@ -19,12 +19,13 @@ import msgspec
 
 from ekiben.errors import DeadlineExceeded, InvalidRequest, NotReady, RequestError
 from ekiben.model.signature import Batch, Payload
-from ekiben.rollout.router import CHAMPION_ARM, PINNED_ARM, RoutingTable
+from ekiben.rollout.router import CHAMPION_ARM, PINNED_ARM, RoutingTable, hash_of
 from ekiben.serving.arm_record import ArmRecord
 from ekiben.serving.batch_run import Answer, Clock
 from ekiben.serving.host import Host
 from ekiben.serving.loaded_version import LoadedVersion
 from ekiben.serving.snapshot import Way
+from ekiben.state.routes import SLOTS
 
 FALLBACK_ARM = "fallback"
 _NO_HEADERS: Mapping[bytes, bytes] = {}
@@ -44,6 +45,7 @@ class Call(msgspec.Struct):
         key_hash: The key's hash, which chose its arm; None where nothing was to choose.
         way: The way of its model's requests; None where the version stands in the path.
         is_open: Whether its arm depends on what is not read yet.
+        is_kept: Whether its answer is kept to be joined with what really happened.
     """
 
     served: LoadedVersion
@@ -56,6 +58,7 @@ class Call(msgspec.Struct):
     key_hash: int | None = None
     way: Way | None = None
     is_open: bool = False
+    is_kept: bool = False
 
     def limit(self, timeout_ms: float | None) -> None:
         """Brings the deadline forward to a limit that came in the body."""
@@ -129,14 +132,17 @@ class DataPlane:
 
     def _route(self, call: Call, table: RoutingTable, headers: Mapping[bytes, bytes], query: bytes) -> bool:
         """Chooses the arm by the head, if it says enough; returns whether another arm than the champion has admitted it."""
+        if table.heads.isdisjoint(headers) and not (query and table.query):
+            call.is_open = table.is_split
+            return False
         choice = table.by_headers(headers)
         call.key = key = table.key_of(headers, query)
         if choice is None:
             if key is None:
                 call.is_open = table.is_split
                 return False
-            call.key_hash = table.hash_of(key)
-            choice = table.by_hash(call.key_hash)
+            call.key_hash = key_hash = hash_of(table.seed, key)
+            choice = table.slots[key_hash % SLOTS]
         return self._choose(call, choice.arm)
 
     def _choose(self, call: Call, arm: str) -> bool:
@@ -183,10 +189,15 @@ class DataPlane:
             assert call.way is not None  # what is open has routes
             table = call.way.table
             call.is_open = False
-            key = call.served.predictor.signature.key_in(payload, table.key_input) if table.key_input else None
-            call.key = key or request_id
-            call.key_hash = table.hash_of(call.key)
-            self._choose(call, table.by_hash(call.key_hash).arm)
+            key = (call.served.predictor.signature.key_in(payload, table.key_input) if table.key_input else None) or request_id
+            call.key = key
+            call.key_hash = key_hash = hash_of(table.seed, key)
+            if (choice := table.slots[key_hash % SLOTS]) is not table.champion:
+                self._choose(call, choice.arm)
+        if call.record.exposes:
+            if call.key_hash is None:
+                call.key_hash = hash_of(0, call.key or request_id)
+            call.is_kept = call.key_hash < call.record.sample.below
 
     async def infer(self, call: Call, payload: Payload) -> Answer:
         """Predicts the rows of an admitted request.
@@ -201,11 +212,14 @@ class DataPlane:
         if call.deadline <= self._clock():
             raise self.failed(call, DeadlineExceeded("the deadline passed while the request was read; nothing was computed"))
         try:
-            return await call.served.batcher.submit(payload, n, received=call.received, deadline=call.deadline, call=call)
+            answer = await call.served.batcher.submit(payload, n, received=call.received, deadline=call.deadline, call=call)
         except RequestError:
             if not self._falls_back(call):
                 raise
-        return await call.served.batcher.submit(payload, n, received=call.received, deadline=call.deadline, call=call)
+            answer = await call.served.batcher.submit(payload, n, received=call.received, deadline=call.deadline, call=call)
+        if call.is_kept:
+            call.record.keep(call, answer)
+        return answer
 
     def _falls_back(self, call: Call) -> bool:
         """Gives a request that failed on an arm on trial to the champion, if there is time; users are not to pay for the trial.

@@ -314,4 +314,4 @@ class Host:
 
 
 def _taken(version: LoadedVersion) -> list[TakenFrom]:
-    return [(version.model, version.version, arm, record.take()) for arm, record in version.record.arms.items()]
+    return [(version.model, version.version, arm, taken) for arm, taken in version.record.take()]

@@ -3,24 +3,44 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from itertools import chain
+from typing import NamedTuple
 
 import numpy as np
 
 from ekiben.errors import RequestError
 from ekiben.model.artifact import Manifest
+from ekiben.model.outputs import Outputs
 from ekiben.model.predictor import Predictor
 from ekiben.model.spec import ModelSpec
 from ekiben.monitoring.metrics import Metrics
 from ekiben.registry import Version
 from ekiben.rollout.router import CHAMPION_ARM
-from ekiben.serving.arm_record import ArmRecord, Rows
+from ekiben.serving.arm_record import ArmRecord, Taken
 from ekiben.serving.batch_run import Answer, BatchReport
 from ekiben.serving.batcher import Batcher
 from ekiben.serving.cost_model import CostModel
 from ekiben.serving.shadow import ShadowRunner
 
 _SCORED = ("binary_classification", "multiclass_classification", "regression")
+
+
+class _Mixed(NamedTuple):
+    """A batch that was answered whole, for requests of several arms.
+
+    Attributes:
+        records: Whose, a request each.
+        latencies: From arrival to answer, seconds, a request each.
+        rows: How many, a request each; None for one each.
+        compute_s: What the run took, seconds.
+        outputs: What was answered; None where it is no class and no number.
+    """
+
+    records: list[ArmRecord]
+    latencies: list[float]
+    rows: list[int] | None
+    compute_s: float
+    outputs: Outputs | None
 
 
 class VersionRecord:
@@ -40,6 +60,7 @@ class VersionRecord:
         self._spec = spec
         self._version = version
         self._champion = self.arm(CHAMPION_ARM)
+        self._mixed: list[_Mixed] = []
 
     def arm(self, name: str) -> ArmRecord:
         """What happened to an arm's requests."""
@@ -52,72 +73,86 @@ class VersionRecord:
 
     def batch(self, report: BatchReport) -> None:
         """Records a batch, in the event loop, before its answers leave."""
-        record = self._only_record(report)
-        if record is not None:
-            queue_times = self._whole(report, record)
-        else:
-            self._apart(report)
-            queue_times = [report.started - p.queued for p, r in zip(report.members, report.results, strict=True) if isinstance(r, Answer)]
-        if report.outputs is not None:
-            self.metrics.batch(report.rows, queue_times, (report.prepared - report.started, report.ended - report.prepared))
-        for shadow in self.shadows:
-            shadow.offer(report, self._champion)
-
-    def _only_record(self, report: BatchReport) -> ArmRecord | None:
-        """The record of a batch's requests, where all were answered and are of one arm."""
+        champion = self._champion
+        records = [champion if (call := pending.call) is None else call.record for pending in report.members]
         if not report.is_whole:
-            return None
-        first = report.members[0].call
-        record = self._champion if first is None else first.record
-        for pending in report.members:
-            call = pending.call
-            if (self._champion if call is None else call.record) is not record:
-                return None
-        return record
+            self._apart(report, records)
+        elif records.count(records[0]) == len(records):
+            self._of_one_arm(report, records[0])
+        else:
+            self._of_several_arms(report, records)
+        if (outputs := report.outputs) is not None:
+            started, ended = report.started, report.ended
+            if report.is_whole:
+                queue_times = [started - pending.queued for pending in report.members]
+            else:
+                queue_times = [started - p.queued for p, r in zip(report.members, report.results, strict=True) if isinstance(r, Answer)]
+            self.metrics.batch(outputs.n, queue_times, (report.prepared - started, ended - report.prepared))
+        for shadow in self.shadows:
+            shadow.offer(report, champion)
 
-    def _whole(self, report: BatchReport, record: ArmRecord) -> list[float]:
-        """Records a batch that was answered whole, for one arm; returns the seconds that each request was queued."""
-        members, started, ended, outputs = report.members, report.started, report.ended, report.outputs
+    def _of_one_arm(self, report: BatchReport, record: ArmRecord) -> None:
+        """Records a batch that was answered whole, for one arm."""
+        members, ended, outputs = report.members, report.ended, report.outputs
         rows = ((outputs, 0, outputs.n),) if outputs is not None and record.has_scores else ()
-        record.answered([ended - pending.received for pending in members], ended - started, rows)
-        if record.exposes:
-            results = zip(members, report.results, strict=True)
-            record.expose([(pending.call, answer) for pending, answer in results if isinstance(answer, Answer)])
-        return [started - pending.queued for pending in members]
+        record.answered([ended - pending.received for pending in members], ((ended - report.started, len(members)),), rows)
 
-    def _apart(self, report: BatchReport) -> None:
-        """Records each arm's requests, answered or not."""
+    def _of_several_arms(self, report: BatchReport, records: list[ArmRecord]) -> None:
+        """Keeps a batch that was answered whole, for several arms, to be split with others like it."""
+        members, ended = report.members, report.ended
+        outputs = report.outputs if self._champion.has_scores else None
+        rows = [pending.n for pending in members] if outputs is not None and outputs.n > len(members) else None
+        self._mixed.append(_Mixed(records, [ended - pending.received for pending in members], rows, ended - report.started, outputs))
+
+    def split(self) -> None:
+        """Gives each arm what batches of several arms have answered for it: many batches at once, since each costs about as much as all."""
+        mixed, self._mixed = self._mixed, []
+        if not mixed:
+            return
+        records = list(chain.from_iterable([batch.records for batch in mixed]))
+        numbers = {record: n for n, record in enumerate(dict.fromkeys(records))}
+        arms = np.fromiter(map(numbers.__getitem__, records), np.intp, len(records))
+        latencies = np.array(list(chain.from_iterable([batch.latencies for batch in mixed])))
+        batches = np.repeat(np.arange(len(mixed)), [len(batch.records) for batch in mixed])
+        outputs = Outputs.join(parts) if (parts := [batch.outputs for batch in mixed if batch.outputs is not None]) else None
+        arms_of_rows = arms
+        if any(batch.rows for batch in mixed):
+            arms_of_rows = np.repeat(arms, list(chain.from_iterable([batch.rows or [1] * len(batch.records) for batch in mixed])))
+        for record, number in numbers.items():
+            of_arm = arms == number
+            counts = np.bincount(batches[of_arm], minlength=len(mixed)).tolist()
+            computes = [(batch.compute_s, n) for batch, n in zip(mixed, counts, strict=True) if n]
+            picked = outputs.pick(np.flatnonzero(arms_of_rows == number)) if outputs is not None else None
+            record.answered(latencies[of_arm].tolist(), computes, ((picked, 0, picked.n),) if picked is not None else ())
+
+    def _apart(self, report: BatchReport, records: list[ArmRecord]) -> None:
+        """Records the requests of a batch that was not answered whole."""
+        started, ended = report.started, report.ended
         answered: dict[ArmRecord, list[int]] = {}
         failed: dict[ArmRecord, list[tuple[RequestError, float]]] = {}
-        for n, (pending, result) in enumerate(zip(report.members, report.results, strict=True)):
-            record = self._champion if pending.call is None else pending.call.record
+        for n, (pending, result, record) in enumerate(zip(report.members, report.results, records, strict=True)):
             if isinstance(result, Answer):
                 answered.setdefault(record, []).append(n)
             else:
-                failed.setdefault(record, []).append((result, report.ended - pending.received))
-        for record, indices in answered.items():
-            self._answered(report, record, indices)
+                failed.setdefault(record, []).append((result, ended - pending.received))
+        for record, places in answered.items():
+            answers = [answer for n in places if isinstance(answer := report.results[n], Answer)] if record.has_scores else ()
+            latencies = [ended - report.members[n].received for n in places]
+            record.answered(latencies, ((ended - started, len(places)),), [(a.outputs, a.start, a.stop) for a in answers])
         for record, errors in failed.items():
             record.failed([error for error, _ in errors], sum(seconds for _, seconds in errors))
 
-    def _answered(self, report: BatchReport, record: ArmRecord, indices: Sequence[int]) -> None:
-        """Records requests of one arm, by their places in the batch."""
-        members, ended = report.members, report.ended
-        latencies = [ended - members[n].received for n in indices]
-        record.answered(latencies, ended - report.started, _rows(report, indices) if record.has_scores else ())
-        if record.exposes:
-            results = report.results
-            record.expose([(members[n].call, answer) for n in indices if isinstance(answer := results[n], Answer)])
+    def take(self) -> list[tuple[str, Taken]]:
+        """What each arm has gathered since this was asked last."""
+        self.split()
+        return [(arm, record.take()) for arm, record in self.arms.items()]
 
-
-def _rows(report: BatchReport, indices: Sequence[int]) -> list[Rows]:
-    """The rows that some requests of a batch were answered with; all at once, where it was computed together."""
-    outputs = report.outputs
-    answers = [answer for n in indices if isinstance(answer := report.results[n], Answer)]
-    if outputs is None or not report.is_whole:
-        return [(a.outputs, a.start, a.stop) for a in answers]
-    rows = np.array([row for a in answers for row in range(a.start, a.stop)])
-    return [(outputs.pick(rows), 0, len(rows))]
+    def write_metrics(self, queued_rows: int) -> None:
+        """Writes what the metrics have gathered, and how many rows wait now."""
+        self.split()
+        self.metrics.write(queued_rows)
+        for record in self.arms.values():
+            record.metrics.write()
 
 
 class LoadedVersion:
@@ -151,9 +186,7 @@ class LoadedVersion:
 
     def write_metrics(self) -> None:
         """Writes what its metrics have gathered, and how many rows wait now."""
-        self.record.metrics.write(self.batcher.queued_rows)
-        for arm in self.record.arms.values():
-            arm.metrics.write()
+        self.record.write_metrics(self.batcher.queued_rows)
 
     async def drain(self) -> None:
         """Answers what is queued and admits no more."""

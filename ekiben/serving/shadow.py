@@ -156,11 +156,12 @@ class ShadowRunner:
                 rows = [(a.outputs, a.start, a.stop) for _, a in answers]
                 if report.is_whole and report.outputs is not None:
                     rows = [(report.outputs, 0, report.outputs.n)]
-                record.answered([], report.ended - report.started if is_timed else math.nan, rows, requests=len(answers))
+                record.answered([], [(report.ended - report.started if is_timed else math.nan, len(answers))], rows)
             if errors := [e for e in report.results if isinstance(e, RequestError)]:
                 record.failed(errors, 0.0)
-            if record.exposes:
-                record.expose(answers)
+            for call, answer in answers:
+                if call is not None and call.is_kept:
+                    record.keep(call, answer)
         if compared is not None:
             record.compared(compared)
         self._again()

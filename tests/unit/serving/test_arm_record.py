@@ -32,7 +32,6 @@ LABELS = ("no", "yes")
 class Request(msgspec.Struct):
     request_id: str
     key: str | None = None
-    key_hash: int | None = None
 
 
 def binary(*positive: float, threshold: float = 0.5) -> Outputs:
@@ -91,8 +90,8 @@ def test_nothing_is_an_empty_window(make):
 def test_a_batch_that_answered_requests(make):
     record = make()
     outputs = binary(0.25, 0.75, 0.5, 0.0)
-    record.answered([0.01, 0.02, 0.04], 0.005, [(outputs, 0, 4)])
-    record.answered([0.08], 0.007, [(outputs, 1, 2)])
+    record.answered([0.01, 0.02, 0.04], [(0.005, 3)], [(outputs, 0, 4)])
+    record.answered([0.08], [(0.007, 1)], [(outputs, 1, 2)])
     window = windowed(record)
     assert window == Window(
         ok=4,
@@ -105,14 +104,14 @@ def test_a_batch_that_answered_requests(make):
 
 def test_what_was_taken_is_not_taken_again(make):
     record = make()
-    record.answered([0.01], 0.005, [(binary(0.25), 0, 1)])
+    record.answered([0.01], [(0.005, 1)], [(binary(0.25), 0, 1)])
     assert record.take()
     assert not record.take()
 
 
 def test_while_no_rollout_runs_nobody_looks_at_scores(make, collectors):
     record = make(exposes=False)
-    record.answered([0.01], 0.005, [(binary(0.25, 0.75), 0, 2)])
+    record.answered([0.01], [(0.005, 1)], [(binary(0.25, 0.75), 0, 2)])
     taken = record.take()
     assert taken.outputs == []
     assert window_of(taken) == Window(ok=1, latency=Histogram.of([0.01]), compute=Histogram.of([0.005]))
@@ -123,7 +122,7 @@ def test_while_no_rollout_runs_nobody_looks_at_scores(make, collectors):
 
 def test_a_regressor_has_scores_and_no_classes(make):
     record = make(())
-    record.answered([0.01], 0.005, [(numbers(1.0, -2.0, 0.0), 0, 2)])
+    record.answered([0.01], [(0.005, 1)], [(numbers(1.0, -2.0, 0.0), 0, 2)])
     window = windowed(record)
     assert window.classes == {}
     assert window.scores == Histogram.of([1.0, -2.0])
@@ -131,7 +130,7 @@ def test_a_regressor_has_scores_and_no_classes(make):
 
 def test_of_a_model_without_predictions_no_rows_are_kept(make):
     record = make((), has_scores=False)
-    record.answered([0.01], 0.005, [(Outputs(1, {"image": np.zeros((1, 1000, 1000))}), 0, 1)])
+    record.answered([0.01], [(0.005, 1)], [(Outputs(1, {"image": np.zeros((1, 1000, 1000))}), 0, 1)])
     taken = record.take()
     assert taken.outputs == []
     assert window_of(taken).ok == 1
@@ -139,7 +138,7 @@ def test_of_a_model_without_predictions_no_rows_are_kept(make):
 
 def test_a_shadow_computes_requests_and_answers_nobody(make, collectors):
     record = make()
-    record.answered([], 0.5, [(binary(0.25, 0.75), 0, 1), (binary(0.9), 0, 1)], requests=2)
+    record.answered([], [(0.5, 2)], [(binary(0.25, 0.75), 0, 1), (binary(0.9), 0, 1)])
     taken = record.take()
     assert taken
     window = window_of(taken)
@@ -153,8 +152,8 @@ def test_a_shadow_computes_requests_and_answers_nobody(make, collectors):
 
 def test_requests_of_a_run_that_is_not_timed_are_counted_and_its_time_is_not(make):
     record = make()
-    record.answered([], math.nan, [(binary(0.25, 0.75, 0.9), 0, 3)], requests=2)
-    record.answered([], 0.5, [(binary(0.5), 0, 1)], requests=1)
+    record.answered([], [(math.nan, 2)], [(binary(0.25, 0.75, 0.9), 0, 3)])
+    record.answered([], [(0.5, 1)], [(binary(0.5), 0, 1)])
     window = windowed(record)
     assert (window.ok, window.compute) == (3, Histogram.of([0.5]))
     assert window.classes == {"no": 1, "yes": 3}
@@ -255,8 +254,8 @@ COMMON = {"model": "m", "version": "2", "arm": "challenger", "time": 1000.5}
 def test_exposures_of_a_classifier(make):
     record = make()
     outputs = binary(0.25, 0.75, 0.5)
-    record.expose([(Request("r-1", "ann"), rows(outputs, 0, 2))])
-    record.expose([(Request("r-2"), rows(outputs, 2, 3))])
+    record.keep(Request("r-1", "ann"), rows(outputs, 0, 2))
+    record.keep(Request("r-2"), rows(outputs, 2, 3))
     assert exposed(record) == [
         Exposure(request_id="r-1", row=0, key="ann", prediction="no", score=0.25, **COMMON),
         Exposure(request_id="r-1", row=1, key="ann", prediction="yes", score=0.75, **COMMON),
@@ -266,13 +265,13 @@ def test_exposures_of_a_classifier(make):
 
 def test_exposures_of_a_classifier_of_several_classes(make):
     record = make(("a", "b", "c"))
-    record.expose([(Request("r-1", "ann"), rows(several([0.5, 0.25, 0.25], [0.125, 0.125, 0.75]), 1, 2))])
+    record.keep(Request("r-1", "ann"), rows(several([0.5, 0.25, 0.25], [0.125, 0.125, 0.75]), 1, 2))
     assert exposed(record) == [Exposure(request_id="r-1", row=0, key="ann", prediction="c", score=0.75, **COMMON)]
 
 
 def test_exposures_of_a_regressor(make):
     record = make(())
-    record.expose([(Request("r-1", "ann"), rows(numbers(1.5, 2.5), 1, 2))])
+    record.keep(Request("r-1", "ann"), rows(numbers(1.5, 2.5), 1, 2))
     assert exposed(record) == [Exposure(request_id="r-1", row=0, key="ann", prediction=2.5, **COMMON)]
 
 
@@ -282,58 +281,56 @@ def test_exposures_of_a_regressor(make):
 @pytest.mark.parametrize("name", ["prediction", "image"])
 def test_exposures_of_what_is_neither_class_nor_number(make, array, name):
     record = make((), has_scores=False)
-    record.expose([(Request("r-1", "ann"), rows(Outputs(2, {name: array}), 0, 2))])
+    record.keep(Request("r-1", "ann"), rows(Outputs(2, {name: array}), 0, 2))
     assert [(e.row, e.prediction, e.score) for e in exposed(record)] == [(0, None, None), (1, None, None)]
 
 
-def test_a_request_without_an_id_is_not_exposed(make):
-    record = make()
-    record.expose([(Request(""), rows(binary(0.5), 0, 1))])
-    record.expose([(None, rows(binary(0.5), 0, 1))])
+def test_an_arm_that_is_not_on_trial_keeps_nothing(make):
+    record = make(exposes=False)
+    record.keep(Request("r"), rows(binary(0.5), 0, 1))
     assert exposed(record) == []
 
 
-def test_of_more_requests_than_are_kept_a_sample_of_the_users_is_the_same_in_every_arm():
-    one, other = Sample(), Sample()
-    answer = rows(binary(0.5), 0, 1)
-    users = [(Request("r", f"user-{n}"), answer) for n in range(20 * EXPOSED_PER_S)]
-
-    def kept(sample, asking, second):
-        return [request.key for request, _ in sample.of(asking, second)]
-
-    for second in (100.0, 101.0):  # the first shows how many there are
-        found = [kept(sample, users, second) for sample in (one, other)]
-    assert found[0] == found[1]
-    assert 0.5 * EXPOSED_PER_S < len(found[0]) < 1.5 * EXPOSED_PER_S
-    assert 0 < len(kept(one, users[:200], 102.0)) < 50
-    assert len(kept(one, users[:EXPOSED_PER_S], 103.0)) == EXPOSED_PER_S  # what was seen in a quiet second fits whole
+def test_of_more_requests_than_are_kept_a_sample_of_the_users_is_kept():
+    sample = Sample()
+    assert sample.below == 1 << 64  # nobody is left out before it is known how many there are
+    sample.follow(20 * EXPOSED_PER_S, 100.0)
+    assert sample.below == (1 << 64) // 20
+    sample.follow(5 * EXPOSED_PER_S, 100.5)  # the second is not over
+    sample.follow(5 * EXPOSED_PER_S, 101.0)
+    assert sample.below == (1 << 64) // 10
+    sample.follow(EXPOSED_PER_S, 102.5)  # what was seen in a quiet second fits whole
+    assert sample.below == 1 << 64
 
 
 def test_a_sudden_load_keeps_no_more_than_twice_as_many(make):
     record = make()
-    record.expose([(Request(f"r-{n}"), rows(binary(0.5), 0, 1)) for n in range(10 * EXPOSED_PER_S)])
-    assert len(exposed(record)) == 2 * EXPOSED_PER_S
+    for n in range(3 * EXPOSED_PER_S):
+        record.keep(Request(f"r-{n}"), rows(binary(0.5, 0.25, 0.75), 0, 3))
+    kept = exposed(record)
+    assert len(kept) == 2 * EXPOSED_PER_S
+    assert (kept[-1].request_id, kept[-1].row) == ("r-133", 0)  # of the last request there was room for one row
 
 
 def test_the_arms_of_a_model_share_the_room(make):
     one, other = make(), make()
     other.sample = one.sample
-    answers = [(Request(f"r-{n}"), rows(binary(0.5), 0, 1)) for n in range(10 * EXPOSED_PER_S)]
-    one.expose(answers)
-    other.expose(answers)
+    for n in range(2 * EXPOSED_PER_S):
+        one.keep(Request(f"r-{n}"), rows(binary(0.5), 0, 1))
+    other.keep(Request("late"), rows(binary(0.5), 0, 1))
     assert len(exposed(one)) == 2 * EXPOSED_PER_S
     assert exposed(other) == []
 
 
 def test_a_clock_that_was_put_back_begins_another_second():
     sample = Sample()
-    answers = [(Request(f"r-{n}"), rows(binary(0.5), 0, 1)) for n in range(2 * EXPOSED_PER_S)]
-    assert len(sample.of(answers, 1000.0)) == 2 * EXPOSED_PER_S
-    assert sample.of(answers, 1000.5) == []
-    assert sample.of(answers, 900.0) != []
+    sample.follow(1, 1000.0)
+    assert [sample.room(2 * EXPOSED_PER_S), sample.room(1)] == [2 * EXPOSED_PER_S, 0]
+    sample.follow(1, 900.0)
+    assert sample.room(1) == 1
 
 
 def test_what_was_exposed_alone_makes_no_window(make):
     record = make()
-    record.expose([(Request("r"), rows(binary(0.5), 0, 1))])
+    record.keep(Request("r"), rows(binary(0.5), 0, 1))
     assert not record.take()

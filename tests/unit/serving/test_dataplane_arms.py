@@ -15,7 +15,7 @@ from ekiben.errors import NotReady, PredictionFailed, QueueFull
 from ekiben.model import InputSpec
 from ekiben.model.rollout_spec import RoutingSpec
 from ekiben.rollout.router import hash_of, seed_of
-from ekiben.serving.arm_record import window_of
+from ekiben.serving.arm_record import Sample, window_of
 from ekiben.serving.grpc.status import Code
 from ekiben.state.routes import SLOTS, Arm, HeaderCondition, HeaderRule, Shadow, SlotRange
 
@@ -412,6 +412,23 @@ def test_a_shadows_answers_are_exposed_beside_the_champions(plane, eventually):
     assert sorted(found) == [("r-1", "1", "champion", 14.5), ("r-1", "2", "shadow", 14.5)]
     sums = plane.control.windows.sum("plane", 0, 1e12)
     assert (sums["2", "shadow"].compared, sums["2", "shadow"].agreed, sums["1", "champion"].ok) == (1, 1, 1)
+
+
+@pytest.mark.parametrize("is_split", [True, False])
+def test_of_many_requests_a_sample_of_the_users_is_exposed_in_every_arm(plane, monkeypatch, is_split):
+    monkeypatch.setattr(Sample, "follow", lambda *_: None)  # a busy second was before, and this one never ends
+    plane.route("plane", **TRIAL, slots=HALF if is_split else ())
+    plane.server.host.snapshot.ways["plane"].record.sample.below = 1 << 63
+    asked = [(f"r-{n}", str(n % 20)) for n in range(60)]
+    for request_id, key in asked:
+        v1(plane, **{"x-request-id": request_id, "x-routing-key": key})
+    exposures = written(plane)
+    # Where there is nothing to split nobody looks for a key, and each request is its own user.
+    hashes = {r: hash_of(seed_of(SALT), key) if is_split else hash_of(0, r) for r, key in asked}
+    kept = {r for r, key_hash in hashes.items() if key_hash < 1 << 63}
+    assert 10 < len(kept) < 50
+    assert {e.request_id for e in exposures} == kept
+    assert {e.arm for e in exposures} == ({"challenger", "champion"} if is_split else {"champion"})
 
 
 def test_every_arm_has_its_window(plane):

@@ -65,6 +65,7 @@ def answers(whole: Outputs, *sizes: int) -> list[Answer]:
 
 
 def taken(record: VersionRecord, arm: str):
+    record.split()
     return record.arm(arm).take()
 
 
@@ -137,19 +138,32 @@ def test_requests_that_were_run_one_by_one(record):
     assert (window.ok, window.classes) == (2, {"no": 3, "yes": 2})
 
 
-def test_answers_are_exposed_where_the_arm_is_on_trial(record):
-    challenger = record.arm("challenger")
-    challenger.exposes = record.arm("champion").exposes = False
-    whole = outputs(4)
-    calls = [Call(challenger, "r-1", "ann"), Call(record.arm("champion"), "r-2"), None]
-    members = [pending(2, calls[0]), pending(1, calls[1]), pending(1, calls[2])]
-    record.batch(report(members, answers(whole, 2, 1, 1), whole))
-    assert challenger.take().exposed == []
-    challenger.exposes = record.arm("champion").exposes = True
-    record.batch(report(members, answers(whole, 2, 1, 1), whole))
-    assert [(request.request_id, rows[1:]) for request, rows, _ in challenger.take().exposed] == [("r-1", (0, 2))]
-    # What only computes has no request that could be exposed.
-    assert [request.request_id for request, _, _ in record.arm("champion").take().exposed] == ["r-2"]
+def test_batches_of_several_arms_are_split_together(record):
+    challenger, champion = record.arm("challenger"), record.arm("champion")
+    for sizes in ((1, 1, 1), (2, 1, 3)):
+        whole = outputs(sum(sizes))
+        calls = [Call(challenger), Call(champion), Call(challenger)]
+        members = [pending(n, call, received=float(i)) for i, (n, call) in enumerate(zip(sizes, calls, strict=True))]
+        record.batch(report(members, answers(whole, *sizes), whole))
+    assert not champion.take(), "they are split when somebody asks"
+    taken = dict(record.take())
+    assert taken["challenger"].latencies == [4.0, 2.0, 4.0, 2.0]
+    assert taken["champion"].latencies == [3.0, 3.0]
+    assert (taken["challenger"].computes, taken["champion"].computes) == ([(2.0, 2), (2.0, 2)], [(2.0, 1), (2.0, 1)])
+    windows = {arm: window_of(happened) for arm, happened in taken.items()}
+    # Rows 0 and 2 of the first batch, 0 and 1 and 3 to 5 of the second; every second row is a yes.
+    assert windows["challenger"].classes == {"no": 4, "yes": 3}
+    assert windows["champion"].classes == {"no": 1, "yes": 1}
+    assert not dict(record.take())["champion"]
+
+
+def test_batches_of_several_arms_of_a_model_without_scores(steady):
+    record = VersionRecord(Metrics(CollectorRegistry()), steady.server.host.find("grid", None).spec, "1")
+    whole = Outputs(2, {"image": np.zeros((2, 2))})
+    calls = [Call(record.arm("challenger")), Call(record.arm("champion"))]
+    record.batch(report([pending(1, call) for call in calls], answers(whole, 1, 1), whole))
+    taken = dict(record.take())
+    assert [(len(taken[arm].latencies), taken[arm].outputs) for arm in ("challenger", "champion")] == [(1, []), (1, [])]
 
 
 def test_shadows_are_offered_every_batch(record):

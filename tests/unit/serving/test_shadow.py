@@ -23,6 +23,7 @@ class Call(msgspec.Struct):
     record: ArmRecord
     request_id: str = "r"
     key: str | None = None
+    is_kept: bool = True
 
 
 def numbers(*values) -> Answer:
@@ -555,7 +556,8 @@ def test_one_closed_before_its_first_batch_runs_nothing(scenario):
 def test_its_answers_are_exposed_while_a_rollout_runs(scenario, exposes):
     async def play(world):
         world.record.exposes = exposes
-        world.offer_calls([1.0, 666.0, 3.0], [Call(world.champion, "r-1", "ann"), Call(world.champion, "r-2"), None])
+        calls = [Call(world.champion, "r-1", "ann"), Call(world.champion, "r-2"), None, Call(world.champion, "r-4", is_kept=False)]
+        world.offer_calls([1.0, 666.0, 3.0, 4.0], calls)
         await world.until(lambda: world.record._taken.compared)
         exposed = world.record.take().exposed
         assert [(request.request_id, request.key) for request, _, _ in exposed] == ([("r-1", "ann")] if exposes else [])
