@@ -13,8 +13,8 @@ from ekiben.model.rollout_spec import AnalysisSpec, Duration, MetricSpec, Promet
 Contradiction = tuple[str, str, str]
 """Field, what is wrong with it, what would be right."""
 
-BUILT_IN: Final = ("errorRate", "invalidRate", "latencyP95", "quality", "agreement", "drift")
-DRY_BY_DEFAULT: Final = frozenset({"agreement", "drift"})
+BUILT_IN: Final = ("errorRate", "invalidRate", "latencyP95", "quality", "agreement", "drift", "monitor")
+DRY_BY_DEFAULT: Final = frozenset({"agreement", "drift", "monitor"})
 TEMPLATES: Final = ("model", "champion", "challenger")
 QUALITY_BY_TASK: Final = {
     "binary_classification": ("accuracy", "f1", "precision", "recall", "brier", "log_loss"),
@@ -32,6 +32,7 @@ _LIMITS_OF: Final = {
     "quality": {"min", "max", "metric"},
     "agreement": {"min"},
     "drift": {"max"},
+    "monitor": set(),
     "prometheus": {"prometheus", "success_condition", "failure_condition"},
 }
 _RANGES: Final[dict[str, tuple[str, Callable[[float], bool], str]]] = {
@@ -88,7 +89,7 @@ def _metric_contradictions(metric: MetricSpec) -> Iterator[Contradiction]:
     names = dict(zip(metric.__struct_fields__, metric.__struct_encode_fields__, strict=True))
     for name in sorted(set().union(*_LIMITS_OF.values()) - allowed):
         if getattr(metric, name) not in (None, ""):
-            right = " and ".join(names[a] for a in sorted(allowed))
+            right = " and ".join(names[a] for a in sorted(allowed)) or "no limit of its own"
             yield names[name], f"{metric.name} has no {names[name]}", f"leave it out; {metric.name} has {right}"
     if is_built_in and metric.name in _RANGES:
         name, is_right, right = _RANGES[metric.name]
@@ -140,6 +141,11 @@ def _plan_quality_contradictions(item: MetricSpec, task: str | None, metric: str
 def default_quality(task: str) -> str | None:
     """What good answers are where the spec does not say: F1, accuracy or MAE, by task; None of a tensor model."""
     return {"binary_classification": "f1", "multiclass_classification": "accuracy", "regression": "mae"}.get(task)
+
+
+def is_worse(metric: str, difference: float) -> bool:
+    """Whether a quality that differs by so much from another one is the worse."""
+    return difference > 0 if metric in ERRORS else difference < 0
 
 
 def metric_of_task(field: str, metric: str, task: str) -> list[Contradiction]:

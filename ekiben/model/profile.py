@@ -78,7 +78,8 @@ def _finite(values: Array) -> Array:
     return floats[np.isfinite(floats)]
 
 
-def _moments(values: Array) -> Distribution:
+def moments(values: Array) -> Distribution:
+    """How many values there are, the share of missing ones, and mean, std, min and max of the others; None where there are none."""
     finite = _finite(values)
     total = int(np.size(values))
     some = finite if finite.size else np.full(1, np.nan)
@@ -88,11 +89,11 @@ def _moments(values: Array) -> Distribution:
 
 
 def _numbers(values: Array) -> Distribution:
-    edges = _quantile_edges(_finite(values))
-    return {"kind": "numeric", **_moments(values), "edges": edges, "shares": bin_shares(values, edges)}
+    edges = quantile_edges(_finite(values))
+    return {"kind": "numeric", **moments(values), "edges": edges, "shares": bin_shares(values, edges)}
 
 
-def _quantile_edges(finite: Array) -> list[float]:
+def quantile_edges(finite: Array) -> list[float]:
     """Edges between ten bins of equal shares; of a column with few values, edges that give each value its bin.
 
     In the second case the outermost bins lie outside of what was seen, so that a value below or above it is noticed.
@@ -139,8 +140,8 @@ def _tensor(values: Array) -> Distribution:
     if elements.dtype.kind not in "biuf":
         return _categories(elements, missing=None)
     means = np.array([_mean_of_row(row) for row in values]) if is_ragged else _means_of_rows(values)
-    edges = _even_edges(_finite(means))
-    return {"kind": "tensor", **_moments(elements), "edges": edges, "shares": bin_shares(means, edges)}
+    edges = even_edges(_finite(means))
+    return {"kind": "tensor", **moments(elements), "edges": edges, "shares": bin_shares(means, edges)}
 
 
 def _means_of_rows(values: Array) -> Array:
@@ -154,11 +155,11 @@ def _mean_of_row(row: Array) -> float:
     return float(finite.mean()) if finite.size else float("nan")
 
 
-def _even_edges(finite: Array) -> list[float]:
+def even_edges(finite: Array) -> list[float]:
     """Edges between twenty bins of equal width from the smallest to the largest value."""
     distinct = np.unique(finite)
     if distinct.size <= 1:
-        return _quantile_edges(finite)
+        return quantile_edges(finite)
     edges = np.linspace(distinct[0], distinct[-1], SCORE_BINS + 1)[1:-1]
     return [float(e) for e in np.unique(edges)]
 

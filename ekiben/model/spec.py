@@ -14,6 +14,8 @@ from typing import Any, Literal
 import msgspec
 
 from ekiben.errors import SpecError
+from ekiben.model.monitor_checks import log_contradictions, monitor_contradictions
+from ekiben.model.monitor_spec import LogSpec, MonitorSpec
 from ekiben.model.plan_reading import right_in_plan, with_short_forms, with_steps_spelt_out
 from ekiben.model.rollout_checks import plan_contradictions, quality_contradictions, routing_contradictions
 from ekiben.model.rollout_spec import PlanSpec, QualitySpec, RoutingSpec
@@ -115,6 +117,8 @@ class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
         routing: What keeps a user on one version while two answer.
         quality: What good answers are, once ground truth is known; None takes F1, accuracy or MAE, by task.
         rollout: How a new version reaches users; None takes the default plan.
+        log: What of each answered row is kept.
+        monitor: How the model is watched.
     """
 
     name: str
@@ -130,6 +134,8 @@ class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     routing: RoutingSpec = RoutingSpec()
     quality: QualitySpec | None = None
     rollout: PlanSpec | None = None
+    log: LogSpec = LogSpec()
+    monitor: MonitorSpec = MonitorSpec()
 
     @property
     def is_classifier(self) -> bool:
@@ -225,6 +231,8 @@ def _contradictions(spec: ModelSpec) -> list[tuple[str, str, str]]:
         found += [(f"inputs[{n}].{field}", problem, right) for field, problem, right in _input_contradictions(item)]
     found += _task_contradictions(spec)
     found += _rollout_contradictions(spec)
+    types = {i.name: i.type for i in spec.inputs}
+    found += [*log_contradictions(spec.log, types), *monitor_contradictions(spec.monitor, types)]
     limits = (
         ("batching.max_batch_size", spec.batching.max_batch_size >= 1, "1 or more"),
         ("batching.max_queue_rows", spec.batching.max_queue_rows >= 1, "1 or more"),

@@ -18,6 +18,7 @@ from ekiben.model.rollout_spec import PrometheusSpec
 from ekiben.rollout.evidence import Evidence
 from ekiben.rollout.findings import Estimate, Finding
 from ekiben.rollout.metric_latency import latency_p95
+from ekiben.rollout.metric_monitor import monitor
 from ekiben.rollout.metric_predictions import agreement, drift
 from ekiben.rollout.metric_quality import quality
 from ekiben.rollout.metric_query import queried
@@ -34,6 +35,7 @@ _BUILT_IN: dict[str, Callable[[ResolvedMetric, Evidence], Finding | None]] = {
     "quality": quality,
     "agreement": agreement,
     "drift": drift,
+    "monitor": monitor,
 }
 
 

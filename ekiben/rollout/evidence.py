@@ -8,6 +8,7 @@ import msgspec
 
 from ekiben.model.rollout_spec import QualitySpec
 from ekiben.model.spec import Task
+from ekiben.state.checks import Check
 from ekiben.state.truth import Exposure, Truth
 from ekiben.state.windows import Window
 
@@ -29,6 +30,7 @@ class Evidence(msgspec.Struct, kw_only=True):
         baseline: The champion's requests of before this stage. They stand in where the challenger has all the traffic.
         blocks: The challenger's requests of this stage, or of its last minutes, apart by time: seconds, or longer stretches. Empty
             where they are not known apart; each request then counts as independent of the others.
+        checks: What the monitor found in this stage, of all versions, by time.
         joined: Rows of this rollout so far whose truth is known, of both versions, shadow and all.
     """
 
@@ -45,6 +47,7 @@ class Evidence(msgspec.Struct, kw_only=True):
     baseline: Window = msgspec.field(default_factory=Window)
     blocks: Sequence[Window] = ()
     joined: Sequence[tuple[Exposure, Truth]] = ()
+    checks: Sequence[Check] = ()
 
     @property
     def is_alone(self) -> bool:

@@ -15,12 +15,12 @@ import msgspec
 import numpy as np
 
 from ekiben.errors import RolloutRefused
-from ekiben.model.metric_checks import QUALITY_BY_TASK, default_quality
+from ekiben.model.metric_checks import QUALITY_BY_TASK, default_quality, is_worse
 from ekiben.model.spec import ModelSpec
 from ekiben.rollout.experiment import OUTCOME
 from ekiben.rollout.experiment_view import Comparison, ExperimentArm, Split
 from ekiben.rollout.intervals import mean_interval, mean_p_value
-from ekiben.rollout.quality import Numbers, error_of, is_worse, quality_of, row_of
+from ekiben.rollout.quality import Numbers, error_of, quality_of, row_of
 from ekiben.rollout.split import split_of
 from ekiben.rollout.views import Interval
 from ekiben.state.routes import Arm

@@ -10,7 +10,8 @@ from ekiben.state.events import Event
 from ekiben.state.rollouts import Change, Rollout
 
 _WINDOWS_S: Final = 24 * 3600.0
-_TRUTHS_S: Final = 7 * 24 * 3600.0
+_EXPOSURES_S: Final = 7 * 24 * 3600.0
+_TRUTHS_S: Final = 120 * 24 * 3600.0
 _DEAD_WORKER_S: Final = 3600.0
 _ALL_WORKERS_S: Final = 10 * 365 * 24 * 3600.0
 _EVERY_S: Final = 60.0
@@ -57,7 +58,9 @@ class Housekeeping:
             self._control.rollouts.commit(Change(model=model, rollout=rollout, events=events, route=kept_over(route, now)))
 
     def prune(self, now: float) -> None:
-        """Deletes old records, at most once a minute: windows after a day, exposures and truths after a week, workers long dead.
+        """Deletes old records, at most once a minute: windows after a day, exposures after a week, workers long dead.
+
+        Truths are kept as long as a model is trained anew on them, for 120 days.
 
         What is younger than an active rollout or experiment stays.
 
@@ -69,7 +72,7 @@ class Housekeeping:
         self._pruned_at = now
         oldest = self._oldest(self._control.rollouts.find(active=True, limit=10_000), now)
         self._control.windows.prune(min(now - _WINDOWS_S, oldest))
-        self._control.truths.prune(min(now - _TRUTHS_S, oldest))
+        self._control.truths.prune(min(now - _EXPOSURES_S, oldest), min(now - _TRUTHS_S, oldest))
         living = {worker.id for worker in self._control.workers.alive(_DEAD_WORKER_S)}
         for worker in self._control.workers.alive(_ALL_WORKERS_S):
             if worker.id not in living:

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 
 import msgspec
 
-from ekiben.model.metric_checks import ERRORS, default_quality
+from ekiben.model.metric_checks import ERRORS, default_quality, is_worse
 from ekiben.rollout.evidence import Evidence
 from ekiben.rollout.findings import FAIL_ALPHA, PASS_ALPHA, Estimate, Finding, number_of, too_few
 from ekiben.rollout.intervals import mean_interval
 from ekiben.rollout.plan import ResolvedMetric
-from ekiben.rollout.quality import Quality, Row, error_of, is_worse, quality_of, row_of
+from ekiben.rollout.quality import Quality, Row, error_of, quality_of, row_of
 from ekiben.state.measurements import Outcome
 
 _PINNED = "pinned"

@@ -6,10 +6,11 @@ import time
 
 from ekiben.registry.store import Registry
 from ekiben.rollout.controller import Controller
-from ekiben.rollout.hooks import Hooks, post
+from ekiben.rollout.hooks import Hooks
 from ekiben.rollout.prometheus import PrometheusQuery
 from ekiben.settings import Settings
 from ekiben.state.control import Control
+from ekiben.state.webhooks import post
 
 
 def open_controller(settings: Settings, control: Control, registry: Registry, holder: str) -> Controller:

@@ -46,6 +46,7 @@ _LIMITS: Final[dict[str, dict[str, float]]] = {
     "quality": {},
     "agreement": {"min": 0.8},
     "drift": {"max": 0.25},
+    "monitor": {},
 }
 
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from ekiben.model.metric_checks import ERRORS
-from ekiben.state.truth import Exposure, Truth, Value
+from ekiben.model.labels import label_of, number_of
+from ekiben.state.truth import Exposure, Truth
 
 Numbers = npt.NDArray[np.float64]
 
@@ -59,27 +59,10 @@ def row_of(exposure: Exposure, truth: Truth, labels: Sequence[str]) -> Row | Non
     if exposure.prediction is None or truth.actual is None:
         return None
     if not labels:
-        predicted, actual = _number(exposure.prediction), _number(truth.actual)
+        predicted, actual = number_of(exposure.prediction), number_of(truth.actual)
         return None if predicted is None or actual is None else Row(predicted, actual)
     label = label_of(truth.actual, labels)
     return None if label is None else Row(str(exposure.prediction), label, exposure.score if len(labels) == _TWO else None)
-
-
-def label_of(actual: Value, labels: Sequence[str]) -> str | None:
-    """The label that somebody means who says what was true: the label, its number, or, of two, 0 and 1 or false and true.
-
-    Returns:
-        None where it is none of them.
-    """
-    texts = [str(actual)]
-    if isinstance(actual, bool):
-        texts += [str(actual).lower(), str(int(actual))]
-    elif isinstance(actual, int | float) and math.isfinite(actual) and actual == int(actual):
-        texts += [str(int(actual)), f"{int(actual)}.0"]
-    named = next((text for text in texts if text in labels), None)
-    if named is None and not isinstance(actual, str) and len(labels) == _TWO and actual in (0, 1):
-        return labels[int(actual)]
-    return named
 
 
 def quality_of(metric: str, rows: Sequence[Row], labels: Sequence[str] = ()) -> Quality:
@@ -109,11 +92,6 @@ def quality_of(metric: str, rows: Sequence[Row], labels: Sequence[str] = ()) -> 
     if metric == "rmse" and mean > 0:
         mean, moves = math.sqrt(mean), moves / (2 * math.sqrt(mean))
     return Quality(mean, moves, 1.0 if metric in ("accuracy", "brier") else float(np.abs(moves).max()), len(rows))
-
-
-def is_worse(metric: str, difference: float) -> bool:
-    """Whether a quality that differs by so much from another one is the worse."""
-    return difference > 0 if metric in ERRORS else difference < 0
 
 
 def error_of(moves: Numbers, keys: Sequence[str], largest: float) -> tuple[float, int]:
@@ -187,11 +165,3 @@ _ROW_BY_ROW: Final[dict[str, Callable[[Sequence[Row], Sequence[str]], Numbers]]]
     "mae": _absolute,
     "rmse": _squared,
 }
-
-
-def _number(value: Any) -> float | None:
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        return None
-    return number if math.isfinite(number) else None

@@ -25,6 +25,7 @@ from ekiben.state.windows import SHADOW, Window
 QUALITY: Final = "quality"
 """The one metric that looks at ground truth, which takes longer to read than windows."""
 
+MONITOR: Final = "monitor"
 LATENCY: Final = "latencyP95"
 """The one metric that looks at each second by itself."""
 
@@ -161,6 +162,7 @@ class Reviewer:
             blocks=[arms[trial] for arms in apart.values() if trial in arms],
             baseline=self._baseline(rollout, stage, now),
             joined=self._control.truths.joined(rollout.model, rollout.created, now) if QUALITY in wanted else (),
+            checks=self._control.checks.find(rollout.model, since=rollout.stage_began) if MONITOR in wanted else (),
         )
 
     def _baseline(self, rollout: Rollout, stage: _Stage, now: float) -> Window:

@@ -7,7 +7,9 @@ from collections.abc import Callable
 
 import msgspec
 
+from ekiben.state.alerts import Alerts, MemoryAlerts
 from ekiben.state.aliases import Aliases, MemoryAliases
+from ekiben.state.checks import Checks, MemoryChecks
 from ekiben.state.deliveries import Deliveries, MemoryDeliveries
 from ekiben.state.events import Events, MemoryEvents
 from ekiben.state.leases import Leases, MemoryLeases
@@ -40,6 +42,8 @@ class Control(msgspec.Struct, frozen=True, kw_only=True):
     workers: Workers
     truths: Truths
     deliveries: Deliveries
+    checks: Checks
+    alerts: Alerts
 
     def generation(self) -> tuple[int, ...]:
         """Changes with every change of aliases, loads and routes. Cheap: every worker asks twice a second.
@@ -59,7 +63,7 @@ def memory_control(wall: Callable[[], float] = time.time, *, aliases: Aliases | 
         loads: Loads that are there already.
     """
     aliases = aliases if aliases is not None else MemoryAliases()
-    routes, events, measurements = MemoryRoutes(), MemoryEvents(), MemoryMeasurements()
+    routes, events, measurements, deliveries = MemoryRoutes(), MemoryEvents(), MemoryMeasurements(), MemoryDeliveries()
     return Control(
         name="memory",
         aliases=aliases,
@@ -72,5 +76,7 @@ def memory_control(wall: Callable[[], float] = time.time, *, aliases: Aliases | 
         leases=MemoryLeases(wall),
         workers=MemoryWorkers(wall),
         truths=MemoryTruths(),
-        deliveries=MemoryDeliveries(),
+        deliveries=deliveries,
+        checks=MemoryChecks(),
+        alerts=MemoryAlerts(events, deliveries),
     )

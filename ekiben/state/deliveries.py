@@ -1,15 +1,18 @@
-"""Deliveries: events on their way to webhooks, kept until they have arrived or are given up."""
+"""Deliveries: events on their way to webhooks and other channels, kept until they have arrived or are given up."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from threading import Lock
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
 from ekiben.state.events import Event
+
+ROLLOUTS: Final = "rollouts"
+"""The queue of what the controller delivers."""
 
 
 class Delivery(msgspec.Struct, frozen=True, kw_only=True):
@@ -17,12 +20,13 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         event: The event.
-        url: The webhook.
+        url: The webhook; of the queue of alerts the name of a channel, whose address is in the settings.
         secret_file: Where the secret that signs it is.
         attempts: How often it was tried.
         due: When it is tried next, seconds since the epoch.
         state: Whether it has arrived.
         problem: Why the last try failed.
+        queue: Who delivers it: ``rollouts`` the controller, ``alerts`` the monitor.
     """
 
     event: Event
@@ -32,6 +36,7 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     due: float = 0.0
     state: Literal["waiting", "delivered", "given-up"] = "waiting"
     problem: str = ""
+    queue: str = ROLLOUTS
 
 
 class Deliveries(ABC):
@@ -42,8 +47,8 @@ class Deliveries(ABC):
         """Keeps new deliveries; one of the same event and URL that is there already stays as it is."""
 
     @abstractmethod
-    def due(self, now: float, limit: int = 20) -> list[Delivery]:
-        """Deliveries that wait and are due, the oldest event first."""
+    def due(self, now: float, limit: int = 20, *, queue: str = ROLLOUTS) -> list[Delivery]:
+        """Deliveries of a queue that wait and are due, the oldest event first."""
 
     @abstractmethod
     def update(self, delivery: Delivery) -> None:
@@ -72,10 +77,10 @@ class MemoryDeliveries(Deliveries):
             for delivery in deliveries:
                 self._kept.setdefault((delivery.event.id, delivery.url), delivery)
 
-    def due(self, now: float, limit: int = 20) -> list[Delivery]:
+    def due(self, now: float, limit: int = 20, *, queue: str = ROLLOUTS) -> list[Delivery]:
         """See `Deliveries`."""
         with self._lock:
-            waiting = [d for _, d in sorted(self._kept.items()) if d.state == "waiting" and d.due <= now]
+            waiting = [d for _, d in sorted(self._kept.items()) if d.state == "waiting" and d.queue == queue and d.due <= now]
         return waiting[:limit]
 
     def update(self, delivery: Delivery) -> None:

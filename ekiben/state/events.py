@@ -19,7 +19,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
         model: The model it is about.
         rollout: Id of the rollout or experiment; empty where it is about none.
         kind: What happened, in a word: ``started``, ``step``, ``measured``, ``paused``, ``resumed``, ``promoted``, ``rolled-back``,
-            ``aborted``, ``loaded``, ``load-failed``, ``hook-failed`` …
+            ``aborted``, ``loaded``, ``load-failed``, ``hook-failed``, ``retrain_started`` …
         message: What happened and why, a sentence.
         details: What decided: weights, measurements.
         id: Its number, growing; 0 until it is kept.
@@ -43,8 +43,10 @@ class Events(ABC):
         """Keeps events, all or none; returns them with their numbers."""
 
     @abstractmethod
-    def find(self, *, model: str | None = None, rollout: str | None = None, after: int = 0, limit: int = 100) -> list[Event]:
-        """The latest ``limit`` events numbered above ``after``, the oldest of them first."""
+    def find(
+        self, *, model: str | None = None, rollout: str | None = None, kind: str | None = None, after: int = 0, limit: int = 100
+    ) -> list[Event]:
+        """The latest ``limit`` events numbered above ``after``, of a kind if one is given, the oldest of them first."""
 
 
 class MemoryEvents(Events):
@@ -61,7 +63,11 @@ class MemoryEvents(Events):
             self._events += kept
         return kept
 
-    def find(self, *, model: str | None = None, rollout: str | None = None, after: int = 0, limit: int = 100) -> list[Event]:
+    def find(
+        self, *, model: str | None = None, rollout: str | None = None, kind: str | None = None, after: int = 0, limit: int = 100
+    ) -> list[Event]:
         """See `Events`."""
-        found = [e for e in self._events if e.id > after and model in (None, e.model) and rollout in (None, e.rollout)]
+        found = [
+            e for e in self._events if e.id > after and model in (None, e.model) and rollout in (None, e.rollout) and kind in (None, e.kind)
+        ]
         return found[-limit:] if limit > 0 else []

@@ -14,7 +14,7 @@ from typing import Final
 
 from sqlalchemy import BigInteger, Boolean, Column, Double, Index, Integer, LargeBinary, MetaData, String, Table, Text
 
-HEAD: Final = "0002"
+HEAD: Final = "0004"
 """The newest revision in `ekiben.state.migrations`. They are four digits, so that text compares as the numbers do."""
 
 REVISION_TABLE: Final = "ekiben_revision"
@@ -171,6 +171,7 @@ TRUTHS: Final = Table(
     Column("time", Double, nullable=False),
     Column("actual", Text),  # JSON
     Column("outcome", Double),
+    Column("comment", Text),
     Index("ekiben_truths_by_time", "time"),
 )
 
@@ -182,6 +183,7 @@ DELIVERIES: Final = Table(
     Column("state", String(20), nullable=False),
     Column("due", Double, nullable=False),
     Column("body", Text, nullable=False),
+    Column("queue", String(20), nullable=False, server_default="rollouts"),  # what an older version writes is of that queue
     Index("ekiben_deliveries_by_due", "state", "due"),
 )
 
@@ -190,4 +192,27 @@ CURSORS: Final = Table(
     SCHEMA,
     Column("name", String(63), primary_key=True),
     Column("number", BigInteger, nullable=False),
+)
+
+CHECKS: Final = Table(
+    "ekiben_checks",
+    SCHEMA,
+    Column("model", String(63), primary_key=True),
+    Column("version", String(63), primary_key=True),
+    Column("kind", String(20), primary_key=True),
+    Column("arm", Text, primary_key=True),
+    Column("time", Double, primary_key=True),
+    Column("outcome", String(20), nullable=False),
+    Column("body", Text, nullable=False),
+    Index("ekiben_checks_by_time", "model", "time"),
+)
+
+ALERTS: Final = Table(
+    "ekiben_alerts",
+    SCHEMA,
+    Column("model", String(63), primary_key=True),
+    Column("name", String(63), primary_key=True),
+    Column("state", String(20), nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    Column("body", Text, nullable=False),
 )

@@ -6,7 +6,9 @@ from ekiben.state.control import Control
 from ekiben.state.database import Database
 from ekiben.state.generations import read_generations
 from ekiben.state.schema import ALIASES_PART, LOADS_PART, ROUTES_PART
+from ekiben.state.sql_alerts import SqlAlerts
 from ekiben.state.sql_aliases import SqlAliases
+from ekiben.state.sql_checks import SqlChecks
 from ekiben.state.sql_deliveries import SqlDeliveries
 from ekiben.state.sql_events import SqlEvents
 from ekiben.state.sql_leases import SqlLeases
@@ -49,4 +51,6 @@ def sql_control(database: Database) -> SqlControl:
         workers=SqlWorkers(database),
         truths=SqlTruths(database),
         deliveries=SqlDeliveries(database),
+        checks=SqlChecks(database),
+        alerts=SqlAlerts(database),
     )

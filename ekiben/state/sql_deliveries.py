@@ -8,7 +8,7 @@ from typing import Any, Final
 from sqlalchemy import select
 
 from ekiben.state.database import Database
-from ekiben.state.deliveries import Deliveries, Delivery
+from ekiben.state.deliveries import ROLLOUTS, Deliveries, Delivery
 from ekiben.state.schema import CURSORS, DELIVERIES
 from ekiben.state.stored import decoded, digest, encoded
 from ekiben.state.upsert import insert_missing, upsert
@@ -30,18 +30,18 @@ class SqlDeliveries(Deliveries):
         """See `Deliveries`."""
         if deliveries:
             with self._database.writing() as connection:
-                insert_missing(connection, DELIVERIES, map(_columns, deliveries))
+                insert_missing(connection, DELIVERIES, map(delivery_columns, deliveries))
 
-    def due(self, now: float, limit: int = 20) -> list[Delivery]:
+    def due(self, now: float, limit: int = 20, *, queue: str = ROLLOUTS) -> list[Delivery]:
         """See `Deliveries`."""
-        query = select(DELIVERIES.c.body).where(DELIVERIES.c.state == "waiting", DELIVERIES.c.due <= now)
+        query = select(DELIVERIES.c.body).where(DELIVERIES.c.queue == queue, DELIVERIES.c.state == "waiting", DELIVERIES.c.due <= now)
         query = query.order_by(DELIVERIES.c.event, DELIVERIES.c.url_digest).limit(max(0, limit))
         return [decoded(row.body, Delivery) for row in self._database.read(query)]
 
     def update(self, delivery: Delivery) -> None:
         """See `Deliveries`."""
         with self._database.writing() as connection:
-            upsert(connection, DELIVERIES, [_columns(delivery)])
+            upsert(connection, DELIVERIES, [delivery_columns(delivery)])
 
     def last_event(self) -> int:
         """See `Deliveries`."""
@@ -54,11 +54,13 @@ class SqlDeliveries(Deliveries):
             upsert(connection, CURSORS, [{"name": _CURSOR, "number": event}])
 
 
-def _columns(delivery: Delivery) -> dict[str, Any]:
+def delivery_columns(delivery: Delivery) -> dict[str, Any]:
+    """A delivery as a row of its table."""
     return {
         "event": delivery.event.id,
         "url_digest": digest(delivery.url),
         "state": delivery.state,
         "due": delivery.due,
+        "queue": delivery.queue,
         "body": encoded(delivery),
     }

@@ -32,13 +32,17 @@ class SqlEvents(Events):
         with self._database.writing() as connection:
             return append_events(connection, events)
 
-    def find(self, *, model: str | None = None, rollout: str | None = None, after: int = 0, limit: int = 100) -> list[Event]:
+    def find(
+        self, *, model: str | None = None, rollout: str | None = None, kind: str | None = None, after: int = 0, limit: int = 100
+    ) -> list[Event]:
         """See `Events`."""
         query = select(EVENTS).where(EVENTS.c.id > after).order_by(EVENTS.c.id.desc()).limit(max(0, limit))
         if model is not None:
             query = query.where(EVENTS.c.model == model)
         if rollout is not None:
             query = query.where(EVENTS.c.rollout == rollout)
+        if kind is not None:
+            query = query.where(EVENTS.c.kind == kind)
         return [_event(row) for row in reversed(self._database.read(query))]
 
 

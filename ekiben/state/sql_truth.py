@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Row, and_, delete, distinct, func, select
+from sqlalchemy import ColumnElement, Row, Select, String, and_, bindparam, delete, distinct, func, select
+from sqlalchemy.dialects import postgresql
 
 from ekiben.state.database import Database
 from ekiben.state.schema import EXPOSURES, TRUTHS
-from ekiben.state.stored import bounded, encoded
-from ekiben.state.truth import Exposure, Truth, Truths
+from ekiben.state.stored import bounded, encoded, plain
+from ekiben.state.truth import Exposure, Truth, TruthColumns, Truths, Value
 from ekiben.state.upsert import insert_missing, inserting
 
 _PRUNING_S: Final = 60.0
 _KEY: Final = ("model", "request_id", "row")
+_IDS_AT_ONCE: Final = 50_000
+_FEW_TIMES: Final = 4
 
 
 class SqlTruths(Truths):
@@ -29,6 +32,7 @@ class SqlTruths(Truths):
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._is_complete = False
 
     def expose(self, exposures: Sequence[Exposure]) -> None:
         """See `Truths`."""
@@ -49,14 +53,16 @@ class SqlTruths(Truths):
                     "time": new.time,
                     "actual": func.coalesce(new.actual, TRUTHS.c.actual),
                     "outcome": func.coalesce(new.outcome, TRUTHS.c.outcome),
+                    "comment": func.coalesce(new.comment, TRUTHS.c.comment),
                 },
             )
             connection.execute(statement, _in_order([_reported(t) for t in truths], _KEY))
 
     def joined(self, model: str, since: float, until: float) -> list[tuple[Exposure, Truth]]:
         """See `Truths`."""
+        self._complete()
         is_same_row = and_(*(EXPOSURES.c[name] == TRUTHS.c[name] for name in _KEY))
-        of_truth = (TRUTHS.c.time.label("truth_time"), TRUTHS.c.actual, TRUTHS.c.outcome)
+        of_truth = (TRUTHS.c.time.label("truth_time"), TRUTHS.c.actual, TRUTHS.c.outcome, TRUTHS.c.comment)
         query = select(EXPOSURES, *of_truth).join_from(EXPOSURES, TRUTHS, is_same_row)
         query = query.where(EXPOSURES.c.model == model, EXPOSURES.c.time >= since, EXPOSURES.c.time < until)
         query = query.order_by(EXPOSURES.c.time, EXPOSURES.c.request_id, EXPOSURES.c.row, EXPOSURES.c.version)
@@ -69,10 +75,75 @@ class SqlTruths(Truths):
         query = query.where(EXPOSURES.c.model == model, EXPOSURES.c.time >= since, EXPOSURES.c.time < until)
         return {(row.version, row.arm): (row.n, row.n_keys) for row in self._database.read(query)}
 
-    def prune(self, before: float) -> int:
+    def find(self, model: str, since: float, until: float) -> list[Truth]:
+        """See `Truths`."""
+        self._complete()
+        query = select(TRUTHS, TRUTHS.c.time.label("truth_time"))
+        query = _within(query, model, since, until).order_by(TRUTHS.c.time, TRUTHS.c.request_id, TRUTHS.c.row)
+        return [_truth(row) for row in self._database.read(query)]
+
+    def of(self, model: str, request_ids: Collection[str]) -> TruthColumns:
+        """See `Truths`."""
+        wanted = {bounded(request_id): request_id for request_id in request_ids}
+        if not wanted:
+            return TruthColumns()
+        self._complete()
+        query = select(*(TRUTHS.c[name] for name in TruthColumns.__struct_fields__)).where(TRUTHS.c.model == model)
+        total = self._number(select(func.count()).select_from(TRUTHS).where(TRUTHS.c.model == model)) or 0
+        if total <= _FEW_TIMES * len(wanted):  # to read all and leave out a few is faster than to look up each
+            found = [row for row in self._database.read(query) if row[0] in wanted]
+        else:
+            ids = sorted(wanted)  # neighbours in the index are looked up together
+            found = []
+            for start in range(0, len(ids), _IDS_AT_ONCE):
+                found += self._database.read(query.where(self._is_one_of(ids[start : start + _IDS_AT_ONCE])))
+        return _columns(found, wanted)
+
+    def count(self, model: str, since: float, until: float) -> int:
+        """See `Truths`."""
+        return int(self._number(_within(select(func.count()).select_from(TRUTHS), model, since, until)) or 0)
+
+    def newest(self, model: str) -> float | None:
+        """See `Truths`."""
+        return self._number(select(func.max(TRUTHS.c.time)).where(TRUTHS.c.model == model))
+
+    def prune(self, exposures_before: float, truths_before: float) -> int:
         """See `Truths`."""
         with self._database.writing(durable=False, limit_s=_PRUNING_S) as connection:
-            return sum(connection.execute(delete(table).where(table.c.time < before)).rowcount for table in (EXPOSURES, TRUTHS))
+            before = ((EXPOSURES, exposures_before), (TRUTHS, truths_before))
+            return sum(connection.execute(delete(table).where(table.c.time < time)).rowcount for table, time in before)
+
+    def _complete(self) -> None:
+        """Adds what a database of an older revision lacks: reading alone would not, and its truths have no comments."""
+        if not self._is_complete and TRUTHS.name in self._database.tables():
+            self._database.upgrade()
+            self._is_complete = True
+
+    def _number(self, query: Select[Any]) -> float | None:
+        """The one number that a query gives; None where there is none, or no table yet."""
+        found = self._database.read(query)
+        return found[0][0] if found else None
+
+    def _is_one_of(self, ids: list[str]) -> ColumnElement[bool]:
+        """Whether the request is one of many, which are one parameter: neither database takes as many parameters as there may be ids."""
+        if self._database.backend == "postgresql":
+            return TRUTHS.c.request_id == func.any(bindparam("ids", ids, type_=postgresql.ARRAY(String)))
+        listed = func.json_each(bindparam("ids", encoded(ids), type_=String)).table_valued("value")
+        return TRUTHS.c.request_id.in_(select(listed.c.value))
+
+
+def _within(query: Select[Any], model: str, since: float, until: float) -> Select[Any]:
+    return query.where(TRUTHS.c.model == model, TRUTHS.c.time >= since, TRUTHS.c.time < until)
+
+
+def _columns(found: Sequence[Row[Any]], wanted: dict[str, str]) -> TruthColumns:
+    """The columns of rows, under the request ids as they were asked for."""
+    if not found:
+        return TruthColumns()
+    rows = sorted((wanted[row[0]], *row[1:]) for row in found)
+    request_id, row, time, actual, outcome, comment = zip(*rows, strict=True)
+    values: dict[str | None, Value | None] = {text: None if text is None else msgspec.json.decode(text) for text in set(actual)}
+    return TruthColumns(request_id, row, time, [values[text] for text in actual], outcome, comment)
 
 
 def _in_order(rows: list[dict[str, Any]], key: tuple[str, ...]) -> list[dict[str, Any]]:
@@ -102,6 +173,7 @@ def _reported(t: Truth) -> dict[str, Any]:
         "time": t.time,
         "actual": None if t.actual is None else encoded(t.actual),
         "outcome": t.outcome,
+        "comment": None if t.comment is None else plain(t.comment),
     }
 
 
@@ -121,4 +193,12 @@ def _exposure(row: Row[Any]) -> Exposure:
 
 def _truth(row: Row[Any]) -> Truth:
     actual = None if row.actual is None else msgspec.json.decode(row.actual)
-    return Truth(model=row.model, request_id=row.request_id, row=row.row, time=row.truth_time, actual=actual, outcome=row.outcome)
+    return Truth(
+        model=row.model,
+        request_id=row.request_id,
+        row=row.row,
+        time=row.truth_time,
+        actual=actual,
+        outcome=row.outcome,
+        comment=row.comment,
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from threading import Lock
 
 import msgspec
@@ -44,6 +44,7 @@ class Truth(msgspec.Struct, frozen=True, kw_only=True):
         actual: The real class, or number; None where only an outcome is known.
         outcome: What an experiment compares: 1 for a purchase, the minutes saved; None where only the actual is known.
         time: When it happened or was reported, seconds since the epoch.
+        comment: What a user wrote about the answer.
     """
 
     model: str
@@ -52,6 +53,26 @@ class Truth(msgspec.Struct, frozen=True, kw_only=True):
     time: float
     actual: Value | None = None
     outcome: float | None = None
+    comment: str | None = None
+
+
+class TruthColumns(msgspec.Struct, frozen=True):
+    """Truths of one model as columns of equal length: what is joined with many rows at once.
+
+    Attributes:
+        request_id, row, time, actual, outcome, comment: As of `Truth`.
+    """
+
+    request_id: Sequence[str] = ()
+    row: Sequence[int] = ()
+    time: Sequence[float] = ()
+    actual: Sequence[Value | None] = ()
+    outcome: Sequence[float | None] = ()
+    comment: Sequence[str | None] = ()
+
+    def __len__(self) -> int:
+        """How many truths they are."""
+        return len(self.request_id)
 
 
 class Truths(ABC):
@@ -77,7 +98,23 @@ class Truths(ABC):
         """(version, arm) → rows exposed in that time, and different routing keys among them."""
 
     @abstractmethod
-    def prune(self, before: float) -> int:
+    def find(self, model: str, since: float, until: float) -> list[Truth]:
+        """Truths of a model whose own time is in [since, until), by time, request id and row; their predictions may be unknown."""
+
+    @abstractmethod
+    def of(self, model: str, request_ids: Collection[str]) -> TruthColumns:
+        """All truths of some requests, whenever they were reported, by request id and row; made for a million requests."""
+
+    @abstractmethod
+    def count(self, model: str, since: float, until: float) -> int:
+        """How many truths of a model have their own time in [since, until)."""
+
+    @abstractmethod
+    def newest(self, model: str) -> float | None:
+        """The time of a model's newest truth, seconds since the epoch; None where there is none."""
+
+    @abstractmethod
+    def prune(self, exposures_before: float, truths_before: float) -> int:
         """Deletes exposures and truths from before; returns how many."""
 
 
@@ -102,9 +139,8 @@ class MemoryTruths(Truths):
                 key = (truth.model, truth.request_id, truth.row)
                 former = self._truths.get(key)
                 if former is not None:
-                    actual = former.actual if truth.actual is None else truth.actual
-                    outcome = former.outcome if truth.outcome is None else truth.outcome
-                    self._truths[key] = msgspec.structs.replace(truth, actual=actual, outcome=outcome)
+                    said = {f: getattr(former if getattr(truth, f) is None else truth, f) for f in ("actual", "outcome", "comment")}
+                    self._truths[key] = msgspec.structs.replace(truth, **said)
                 else:
                     self._truths[key] = truth
 
@@ -123,11 +159,34 @@ class MemoryTruths(Truths):
                     rows.setdefault((e.version, e.arm), []).append(e.key)
         return {arm: (len(keys), len(set(keys))) for arm, keys in rows.items()}
 
-    def prune(self, before: float) -> int:
+    def find(self, model: str, since: float, until: float) -> list[Truth]:
         """See `Truths`."""
         with self._lock:
-            exposures = [key for key, e in self._exposures.items() if e.time < before]
-            truths = [key for key, t in self._truths.items() if t.time < before]
+            found = [t for t in self._truths.values() if t.model == model and since <= t.time < until]
+        return sorted(found, key=lambda t: (t.time, t.request_id, t.row))
+
+    def of(self, model: str, request_ids: Collection[str]) -> TruthColumns:
+        """See `Truths`."""
+        wanted = set(request_ids)
+        with self._lock:
+            found = [t for t in self._truths.values() if t.model == model and t.request_id in wanted]
+        found.sort(key=lambda t: (t.request_id, t.row))
+        return TruthColumns(*([getattr(t, field) for t in found] for field in TruthColumns.__struct_fields__))
+
+    def count(self, model: str, since: float, until: float) -> int:
+        """See `Truths`."""
+        return len(self.find(model, since, until))
+
+    def newest(self, model: str) -> float | None:
+        """See `Truths`."""
+        with self._lock:
+            return max((t.time for t in self._truths.values() if t.model == model), default=None)
+
+    def prune(self, exposures_before: float, truths_before: float) -> int:
+        """See `Truths`."""
+        with self._lock:
+            exposures = [key for key, e in self._exposures.items() if e.time < exposures_before]
+            truths = [key for key, t in self._truths.items() if t.time < truths_before]
             for exposure in exposures:
                 del self._exposures[exposure]
             for truth in truths:

@@ -31,6 +31,7 @@ class Window(msgspec.Struct, omit_defaults=True, kw_only=True):
         agreed: Shadow: of those, rows with the same prediction (of a regressor, one within a percent).
         differences: Shadow: |score - the champion's score|, a row each.
         dropped: Shadow: rows that were left out because the worker was busy.
+        unlogged: Champion: rows, of all arms of the version, that the inference log could not take.
     """
 
     ok: int = 0
@@ -45,6 +46,7 @@ class Window(msgspec.Struct, omit_defaults=True, kw_only=True):
     agreed: int = 0
     differences: Histogram = msgspec.field(default_factory=Histogram)
     dropped: int = 0
+    unlogged: int = 0
 
     @property
     def failed(self) -> int:
@@ -71,6 +73,7 @@ class Window(msgspec.Struct, omit_defaults=True, kw_only=True):
             agreed=self.agreed + other.agreed,
             differences=self.differences + other.differences,
             dropped=self.dropped + other.dropped,
+            unlogged=self.unlogged + other.unlogged,
         )
 
 

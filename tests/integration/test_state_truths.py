@@ -61,6 +61,30 @@ def test_what_is_exposed_stays_and_what_is_reported_is_completed(controls):
     one.expose([])
 
 
+def test_truths_are_found_by_their_time_and_by_their_request(controls):
+    one, other = controls().truths, controls().truths
+    assert (one.find("m", 0, 100), len(one.of("m", ["a"])), one.count("m", 0, 100), one.newest("m")) == ([], 0, 0, None)
+    late = truth("a", 1, time=30.0, actual="yes", comment="well done")
+    one.report([late, truth("b", outcome=1.0), truth("c", comment="?")])
+    assert other.find("m", 0, 100) == [truth("b", outcome=1.0), truth("c", comment="?"), late]
+    assert other.find("m", 20.5, 100) == [late]
+    assert (other.count("m", 0, 30), other.newest("m"), other.newest("n")) == (2, 30.0, None)
+    other.report([truth("b", comment="late")])
+    found = one.of("m", ["a", "b", "x"])
+    assert list(zip(found.request_id, found.row, found.actual, found.outcome, found.comment, strict=True)) == [
+        ("a", 1, "yes", None, "well done"),
+        ("b", 0, None, 1.0, "late"),
+    ]
+    one.report([truth("c", comment="a\0b\ud800")])
+    assert list(one.of("m", ["c"]).comment) != ["?"]
+
+
+def test_truths_of_a_few_requests_among_many(controls):
+    truths = controls().truths
+    truths.report([truth(f"r{n}", actual=float(n)) for n in range(100)])
+    assert list(truths.of("m", ["r7", "r99", "x"]).actual) == [7.0, 99.0]
+
+
 def test_rows_and_their_keys_are_counted(controls):
     truths = controls().truths
     truths.expose([exposure(str(n), key=str(n % 3), version="2" if n > 6 else "1", time=float(n)) for n in range(10)])
@@ -71,10 +95,10 @@ def test_old_exposures_and_truths_are_pruned(controls):
     truths = controls().truths
     truths.expose([exposure("a"), exposure("b", time=50.0)])
     truths.report([truth("a"), truth("b", actual=1.0), truth("c", time=60.0)])
-    assert truths.prune(20.0) == 1
-    assert truths.prune(20.1) == 2
+    assert truths.prune(20.0, 20.0) == 1
+    assert truths.prune(20.0, 20.1) == 2
     assert truths.exposed("m", 0, 100) == {("1", "champion"): (1, 1)}
-    assert truths.prune(100.0) == 2
+    assert truths.prune(100.0, 100.0) == 2
 
 
 def test_no_id_of_a_client_is_refused_and_none_is_taken_for_another(controls):

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from ekiben.errors import SpecError
-from ekiben.model.metric_checks import BUILT_IN, default_quality
+from ekiben.model.metric_checks import BUILT_IN, default_quality, is_worse
 from ekiben.model.plan_reading import plan_from_builtins
 
 QUERY = {"query": "sum(errors{model='{{model}}',version=~'{{ champion }}|{{challenger}}'})"}
@@ -108,3 +108,10 @@ def test_each_task_has_its_quality():
         "mae",
         None,
     ]
+
+
+@pytest.mark.parametrize(("metric", "worse"), [("f1", False), ("mae", True), ("brier", True), ("accuracy", False)])
+def test_of_errors_more_is_worse_and_of_others_less(metric, worse):
+    assert is_worse(metric, 0.1) is worse
+    assert is_worse(metric, -0.1) is not worse
+    assert not is_worse(metric, 0.0)

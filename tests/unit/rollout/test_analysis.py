@@ -77,6 +77,7 @@ def test_every_metric_of_the_default_plan_is_measured_in_the_shadow_but_quality_
         "quality": None,
         "agreement": "Successful",
         "drift": "Successful",
+        "monitor": None,
     }
     assert [name for name, m in found.items() if m and m.dry_run] == ["agreement", "drift"]
 

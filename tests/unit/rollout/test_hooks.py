@@ -2,15 +2,17 @@ import itertools
 import json
 import threading
 import time
-from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import msgspec
 import pytest
 from unit.rollout.world import MODEL, World, plan
 
 from ekiben.errors import StateError
-from ekiben.rollout.hooks import FAILED, TRIES, Hooks, post, shown, wait_s
+from ekiben.rollout.hooks import TRIES, Hooks
+from ekiben.state.alerts import ALERT
 from ekiben.state.deliveries import MemoryDeliveries
+from ekiben.state.delivering import FAILED
+from ekiben.state.events import Event
 
 URL = "http://hooks.example/T0/secret-path"
 
@@ -68,6 +70,14 @@ def test_without_hooks_nothing_piles_up(world, make_hooks):
     world.operations().start(MODEL, "v2")
     hooks.collect()
     assert world.control.deliveries.due(world.now + 1e9) == []
+    assert world.control.deliveries.last_event() == 1
+
+
+def test_alerts_are_left_to_the_monitor(world, listener, make_hooks):
+    hooks = make_hooks()
+    world.control.events.append([Event(time=1.0, who="monitor", model=MODEL, kind=ALERT, message="drift")])
+    hooks.collect()
+    assert hooks.deliver() == 0
     assert world.control.deliveries.last_event() == 1
 
 
@@ -183,10 +193,10 @@ def test_the_thread_sends_only_for_the_one_who_holds_the_lease_and_survives_what
     errors = [StateError("away"), ValueError("odd")]
 
     class Failing(MemoryDeliveries):
-        def due(self, now, limit=20):
+        def due(self, now, limit=20, *, queue="rollouts"):
             if errors:
                 raise errors.pop(0)
-            return super().due(now, limit)
+            return super().due(now, limit, queue=queue)
 
     control = msgspec.structs.replace(world.control, deliveries=Failing())
     hooks = make_hooks(control=control)
@@ -221,36 +231,3 @@ def test_the_controller_sends_in_a_thread_of_its_own(world, make_hooks, listener
     stop.set()
     thread.join(5)
     assert [kind for _, kind, _ in listener.got] == ["rollout.started"]
-
-
-def test_waits_grow_to_five_minutes():
-    assert [wait_s(n) for n in (1, 2, 3, 9, 10, 50)] == [1, 2, 4, 256, 300, 300]
-
-
-def test_what_is_shown_of_a_url_holds_no_secret():
-    assert shown("https://user:word@hooks.example:8443/T0/xyz?token=1") == "https://hooks.example:8443/…"
-    assert shown("http://hooks.example/T0") == "http://hooks.example/…"
-
-
-def test_post_over_http_follows_no_redirect():
-    got = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self):
-            got.append((self.path, self.rfile.read(int(self.headers["content-length"])), self.headers["webhook-id"]))
-            self.send_response(302)
-            self.send_header("location", "/elsewhere")
-            self.end_headers()
-
-        def log_message(self, *_):
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        url = f"http://127.0.0.1:{server.server_port}/hook"
-        assert post(url, b"{}", {"webhook-id": "msg_1"}) == 302
-        server.shutdown()
-    assert got == [("/hook", b"{}", "msg_1")]
-    for unanswered in (url, "http://[broken"):
-        with pytest.raises(OSError, match=r"Error|Invalid"):
-            post(unanswered, b"{}", {})

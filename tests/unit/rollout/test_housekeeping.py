@@ -48,3 +48,11 @@ def test_pruning_is_done_once_a_minute():
     for now in (1e6, 1e6 + 59, 1e6 + 60):
         housekeeping.prune(now)
     assert asked == [1e6 - 86400, 1e6 + 60 - 86400]
+
+
+def test_exposures_are_kept_a_week_and_truths_120_days():
+    control = memory_control(lambda: 100.0)
+    asked = []
+    control.truths.prune = lambda exposures, truths: asked.append((exposures, truths))
+    Housekeeping(control).prune(1e8)
+    assert asked == [(1e8 - 7 * 86400, 1e8 - 120 * 86400)]

@@ -95,6 +95,7 @@ def test_the_default_plan_reads_as_the_documents_say_and_passes_its_own_checks()
         "quality": (None, None, None, False),
         "agreement": (None, None, 0.8, True),
         "drift": (0.25, None, None, True),
+        "monitor": (None, None, None, True),
     }
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from ekiben.rollout.quality import Row, error_of, is_worse, label_of, quality_of, row_of
+from ekiben.rollout.quality import Row, error_of, quality_of, row_of
 from ekiben.state.truth import Exposure, Truth
 
 LABELS = ("no", "yes")
@@ -28,30 +28,6 @@ def binary(n, seed=0):
     scores = rng.random(n)
     actual = rng.random(n) < scores
     return [Row(LABELS[int(s > 0.6)], LABELS[int(a)], float(s)) for s, a in zip(scores, actual, strict=True)]
-
-
-@pytest.mark.parametrize(
-    ("actual", "labels", "label"),
-    [
-        ("yes", LABELS, "yes"),
-        ("maybe", LABELS, None),
-        (1.0, LABELS, "yes"),
-        (False, LABELS, "no"),
-        (True, LABELS, "yes"),
-        (0.5, LABELS, None),
-        (2, LABELS, None),
-        (math.nan, LABELS, None),
-        (3.0, ("1", "2", "3"), "3"),
-        (3.0, ("1.0", "2.0", "3.0"), "3.0"),
-        (1, THREE, None),
-        (1, ("1", "0"), "1"),
-        (True, ("false", "true"), "true"),
-        (True, ("0", "1"), "1"),
-        ("1", LABELS, None),
-    ],
-)
-def test_what_was_true_is_the_label_that_is_meant(actual, labels, label):
-    assert label_of(actual, labels) == label
 
 
 def test_a_row_is_what_was_answered_and_what_was_true():
@@ -159,13 +135,6 @@ def test_a_classifier_without_probabilities_is_as_sure_as_its_prediction():
 
     assert quality_of("brier", rows, LABELS).value == 0.5
     assert math.isfinite(quality_of("log_loss", rows, LABELS).value)
-
-
-@pytest.mark.parametrize(("metric", "worse"), [("f1", False), ("mae", True), ("brier", True), ("accuracy", False)])
-def test_of_errors_more_is_worse_and_of_others_less(metric, worse):
-    assert is_worse(metric, 0.1) is worse
-    assert is_worse(metric, -0.1) is not worse
-    assert not is_worse(metric, 0.0)
 
 
 @given(st.lists(st.tuples(st.sampled_from(LABELS), st.sampled_from(LABELS)), min_size=1, max_size=50))

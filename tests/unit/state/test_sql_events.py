@@ -10,7 +10,7 @@ _events = st.builds(
     who=st.text(max_size=3).filter(lambda t: "\0" not in t),
     model=st.sampled_from("mn"),
     rollout=st.sampled_from(["", "m-1"]),
-    kind=st.just("step"),
+    kind=st.sampled_from(["step", "paused"]),
     message=st.just("on we go"),
     details=st.dictionaries(st.text(max_size=2), st.integers(-9, 9), max_size=2),
 )
@@ -21,15 +21,16 @@ _events = st.builds(
     appended=st.lists(st.lists(_events, max_size=3), max_size=4),
     model=st.sampled_from([None, "m"]),
     rollout=st.sampled_from([None, "", "m-1"]),
+    kind=st.sampled_from([None, "step"]),
     after=st.integers(0, 5),
     limit=st.integers(0, 4),
 )
-def test_the_database_and_its_twin_answer_alike(new_database, appended, model, rollout, after, limit):
+def test_the_database_and_its_twin_answer_alike(new_database, appended, model, rollout, kind, after, limit):
     database = new_database()
     real, twin = SqlEvents(database), MemoryEvents()
     for events in appended:
         assert real.append(events) == twin.append(events)
-    wanted = {"model": model, "rollout": rollout, "after": after, "limit": limit}
+    wanted = {"model": model, "rollout": rollout, "kind": kind, "after": after, "limit": limit}
     assert real.find(**wanted) == twin.find(**wanted)
     assert real.find() == twin.find()
     database.close()

@@ -22,6 +22,7 @@ FULL = Window(
     agreed=8,
     differences=Histogram.of([0.125] * 9),
     dropped=4,
+    unlogged=5,
 )
 
 counts = st.integers(0, 1000)
@@ -29,7 +30,7 @@ named = st.dictionaries(st.sampled_from(["a", "b", "c"]), st.integers(1, 1000))
 histograms = st.lists(st.integers(-100, 100), max_size=5).map(Histogram.of)
 windows = st.builds(
     Window, ok=counts, errors=named, invalid=counts, fallbacks=counts, latency=histograms, compute=histograms, classes=named,
-    scores=histograms, compared=counts, agreed=counts, differences=histograms, dropped=counts,
+    scores=histograms, compared=counts, agreed=counts, differences=histograms, dropped=counts, unlogged=counts,
 )  # fmt: skip
 
 
