@@ -13,6 +13,8 @@
     │   ├── VersionNotFound
     │   └── VersionExists
     ├── StateError                  the control database cannot be read or written
+    ├── LogError                    the inference log cannot be read, written or asked so
+    ├── RetrainingError             a model cannot be trained anew on what was logged, or its training failed
     ├── RolloutError                a rollout or experiment cannot do what was asked
     │   ├── UnknownRollout          there is none of that name
     │   ├── RolloutRefused          what was asked cannot be: the plan is wrong, the versions do not fit each other
@@ -111,6 +113,14 @@ class VersionExists(RegistryError):
 
 class StateError(EkibenError):
     """The control database cannot be read or written."""
+
+
+class LogError(EkibenError):
+    """The inference log cannot be read or written, or not be asked what was asked."""
+
+
+class RetrainingError(EkibenError):
+    """A model cannot be trained anew on what was logged, or its training failed; the message says what would help."""
 
 
 class RolloutError(EkibenError):

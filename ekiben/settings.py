@@ -7,6 +7,8 @@
 | ``EKIBEN_WORKERS`` | number of cores | processes that serve |
 | ``EKIBEN_MAX_BODY_BYTES`` | 16 MiB | largest request body |
 | ``EKIBEN_DRAIN_S`` | 2 | seconds a worker goes on answering after SIGTERM, unready, before it stops |
+| ``EKIBEN_LOG`` | on | ``off`` keeps no inference log, whatever the models say |
+| ``EKIBEN_LOG_URI`` | none | where the inference log is shipped to: ``s3://``, ``gs://``, ``az://``, ``file://``, ``memory://`` |
 | ``EKIBEN_ACCESS_LOG_RATE`` | 0.01 | share of answered requests that the access log records; errors always are |
 | ``EKIBEN_ONNX_PROVIDERS`` | best there is | execution providers to prefer, comma-separated |
 | ``EKIBEN_DATA_PORT`` | 3001 | port for gRPC and REST over HTTP/1.1 and HTTP/2, shared by the workers; 0 opens none |
@@ -18,10 +20,15 @@
 | ``EKIBEN_PLATFORM_MODEL`` | the only model | the model that answers on paths that name none, like ``/invocations`` |
 | ``EKIBEN_REPOSITORY_API`` | off | ``on`` lets clients load and unload models over the network |
 | ``EKIBEN_CONTROLLER`` | on | ``off`` leaves rollouts to other workers or to ``ekiben controller`` |
+| ``EKIBEN_MONITOR`` | on | ``off`` starts no monitor process beside the workers; ``ekiben monitor run`` is one by itself |
 | ``EKIBEN_ADMIN_KEY_FILE`` | ``admin.key`` in ``EKIBEN_HOME``, made at first start | file with the key of the admin API |
 | ``EKIBEN_PROMETHEUS_URL`` | none | Prometheus server that analyses query |
-| ``EKIBEN_WEBHOOK_URL`` | none | webhook that hears of every transition of a rollout |
+| ``EKIBEN_WEBHOOK_URL`` | none | webhook that hears of every transition of a rollout, and of alerts |
 | ``EKIBEN_WEBHOOK_SECRET_FILE`` | none, unsigned | file with the secret that signs what webhooks get |
+| ``EKIBEN_SLACK_URL_FILE`` | none | file with the URL of a Slack-compatible webhook that hears of alerts |
+| ``EKIBEN_SMTP_URL_FILE`` | none | file with the URL of a mail server, ``smtp://user:password@host:587`` or ``smtps://…`` |
+| ``EKIBEN_ALERT_EMAIL_TO`` | none | who gets alerts by e-mail, comma-separated |
+| ``EKIBEN_ALERT_EMAIL_FROM`` | ``ekiben@localhost`` | from whom |
 
 What hosting platforms say in variables of their own is read here too: ``AIP_HTTP_PORT``, ``AIP_HEALTH_ROUTE`` and
 ``AIP_PREDICT_ROUTE`` (Vertex AI), ``PORT`` where ``K_SERVICE`` is set (Cloud Run, Knative), ``SAGEMAKER_BIND_TO_PORT`` (SageMaker).
@@ -46,6 +53,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     workers: int
     max_body_bytes: int = 16 * 1024 * 1024
     drain_s: float = 2.0
+    log: bool = True
+    log_uri: str = ""
     access_log_rate: float = 0.01
     onnx_providers: tuple[str, ...] = ()
     data_port: int = 3001
@@ -57,15 +66,21 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     platform_model: str = ""
     repository_api: bool = False
     controller: bool = True
+    monitor: bool = True
     admin_key_file: Path | None = None
     prometheus_url: str = ""
     webhook_url: str = ""
     webhook_secret_file: Path | None = None
+    slack_url_file: Path | None = None
+    smtp_url_file: Path | None = None
+    alert_email_to: tuple[str, ...] = ()
+    alert_email_from: str = "ekiben@localhost"
     health_route: str = ""
     predict_route: str = ""
 
 
 _OF_PLATFORMS = ("health_route", "predict_route")
+_LOG_SCHEMES = ("s3", "gs", "az", "file", "memory")
 
 
 def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
@@ -85,6 +100,8 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
         workers=_whole(environ, "EKIBEN_WORKERS", _cores(), low=1, high=1024),
         max_body_bytes=_whole(environ, "EKIBEN_MAX_BODY_BYTES", 16 * 1024 * 1024, low=1024, high=2**40),
         drain_s=_number(environ, "EKIBEN_DRAIN_S", 2.0, low=0, high=3600),
+        log=_switch(environ, "EKIBEN_LOG", default=True),
+        log_uri=_log_uri(environ),
         access_log_rate=_number(environ, "EKIBEN_ACCESS_LOG_RATE", 0.01, low=0, high=1),
         onnx_providers=tuple(p.strip() for p in environ.get("EKIBEN_ONNX_PROVIDERS", "").split(",") if p.strip()),
         data_port=_whole(environ, "EKIBEN_DATA_PORT", 3001, low=0, high=65535),
@@ -93,10 +110,15 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
         platform_model=environ.get("EKIBEN_PLATFORM_MODEL", ""),
         repository_api=_switch(environ, "EKIBEN_REPOSITORY_API", default=False),
         controller=_switch(environ, "EKIBEN_CONTROLLER", default=True),
+        monitor=_switch(environ, "EKIBEN_MONITOR", default=True),
         admin_key_file=_file(environ, "EKIBEN_ADMIN_KEY_FILE"),
         prometheus_url=_url(environ, "EKIBEN_PROMETHEUS_URL"),
         webhook_url=_url(environ, "EKIBEN_WEBHOOK_URL"),
         webhook_secret_file=_file(environ, "EKIBEN_WEBHOOK_SECRET_FILE"),
+        slack_url_file=_file(environ, "EKIBEN_SLACK_URL_FILE"),
+        smtp_url_file=_file(environ, "EKIBEN_SMTP_URL_FILE"),
+        alert_email_to=_addresses(environ, "EKIBEN_ALERT_EMAIL_TO"),
+        alert_email_from=next(iter(_addresses(environ, "EKIBEN_ALERT_EMAIL_FROM")), "ekiben@localhost"),
         health_route=_route(environ, "AIP_HEALTH_ROUTE"),
         predict_route=_route(environ, "AIP_PREDICT_ROUTE"),
         **_tls(environ),
@@ -141,6 +163,23 @@ def _url(environ: Mapping[str, str], name: str) -> str:
     if url and not url.startswith(("http://", "https://")):
         raise SettingError(f"{name} is {url!r}; it must be a URL that begins with http:// or https://")
     return url.rstrip("/")
+
+
+def _log_uri(environ: Mapping[str, str]) -> str:
+    uri = environ.get("EKIBEN_LOG_URI", "")
+    scheme, separator, path = uri.partition("://")
+    if uri and (scheme not in _LOG_SCHEMES or not separator or not path.strip("/")):
+        schemes = ", ".join(f"{s}://" for s in _LOG_SCHEMES)
+        raise SettingError(f"EKIBEN_LOG_URI is {uri!r}; it must be a place like s3://bucket/folder, with one of {schemes}")
+    return uri.rstrip("/")
+
+
+def _addresses(environ: Mapping[str, str], name: str) -> tuple[str, ...]:
+    found = tuple(part.strip() for part in environ.get(name, "").split(",") if part.strip())
+    for address in found:
+        if "@" not in address.strip("@") or any(c.isspace() for c in address):
+            raise SettingError(f"{name} has {address!r}; it must be an address like ann@example.org, several with commas between them")
+    return found
 
 
 def _switch(environ: Mapping[str, str], name: str, *, default: bool) -> bool:

@@ -88,7 +88,7 @@ class Taken(msgspec.Struct):
         latencies: Seconds from arrival to answer, a request each.
         computes: Seconds that a batch's run took, and the requests answered with it.
         outputs: The rows answered, of classifiers and regressors.
-        errors, invalid, fallbacks, dropped: As in `Window`.
+        errors, invalid, fallbacks, dropped, unlogged: As in `Window`.
         compared: Of a shadow.
         exposed: Requests with their rows and when they were answered, seconds since the epoch.
     """
@@ -100,11 +100,13 @@ class Taken(msgspec.Struct):
     invalid: int = 0
     fallbacks: int = 0
     dropped: int = 0
+    unlogged: int = 0
     compared: list[Compared] = []
     exposed: list[tuple[Named, Rows, float]] = []
 
     def __bool__(self) -> bool:
-        return bool(self.latencies or self.errors or self.invalid or self.fallbacks or self.dropped or self.compared or self.computes)
+        numbers = self.invalid or self.fallbacks or self.dropped or self.unlogged
+        return bool(self.latencies or self.errors or numbers or self.compared or self.computes)
 
 
 class ArmRecord:
@@ -115,20 +117,24 @@ class ArmRecord:
         wall: Seconds since the epoch.
         headers: What its answers say of version and arm.
         has_scores: Whether the model has predictions that can be compared: it classifies, or it is a regressor.
+        name: The arm.
 
     Attributes:
         metrics: The arm's collectors.
-        headers, has_scores: As given.
+        headers, has_scores, name, wall: As given.
         exposes: Whether scores are looked at, and answers kept to be joined with what really happened: while a rollout runs.
         sample: Which answers are kept; one for all arms of a model.
     """
 
-    def __init__(self, metrics: ArmMetrics, wall: Callable[[], float], *, headers: list[tuple[bytes, bytes]], has_scores: bool) -> None:
+    def __init__(
+        self, metrics: ArmMetrics, wall: Callable[[], float], *, headers: list[tuple[bytes, bytes]], has_scores: bool, name: str = ""
+    ) -> None:
         self.metrics = metrics
+        self.name = name
         self.headers = headers
         self.exposes = False
         self.sample = Sample()
-        self._wall = wall
+        self.wall = wall
         self.has_scores = has_scores
         self._taken = Taken()
 
@@ -154,7 +160,7 @@ class ArmRecord:
     def keep(self, request: Named, answer: Answer) -> None:
         """Keeps the answer of a request that is in the sample, to be joined later."""
         if self.exposes and (rows := self.sample.room(answer.stop - answer.start)):
-            self._taken.exposed.append((request, (answer.outputs, answer.start, answer.start + rows), self._wall()))
+            self._taken.exposed.append((request, (answer.outputs, answer.start, answer.start + rows), self.wall()))
 
     def failed(self, errors: Iterable[RequestError], seconds: float) -> None:
         """Requests ended without a prediction, and took so many seconds together."""
@@ -176,6 +182,10 @@ class ArmRecord:
         self._taken.compared.append(compared)
         self.metrics.compared(len(compared.differences), compared.agreed)
 
+    def unlogged(self, rows: int) -> None:
+        """Rows were answered that the inference log could not take."""
+        self._taken.unlogged += rows
+
     def dropped(self, rows: int) -> None:
         """A shadow's rows were left out because the worker was busy."""
         self._taken.dropped += rows
@@ -184,7 +194,7 @@ class ArmRecord:
     def take(self) -> Taken:
         """What was gathered; begins anew."""
         taken, self._taken = self._taken, Taken()
-        self.sample.follow(len(taken.latencies), self._wall())
+        self.sample.follow(len(taken.latencies), self.wall())
         return taken
 
 
@@ -205,6 +215,7 @@ def window_of(taken: Taken) -> Window:
         agreed=sum(c.agreed for c in taken.compared),
         differences=Histogram.of(differences),
         dropped=taken.dropped,
+        unlogged=taken.unlogged,
     )
 
 

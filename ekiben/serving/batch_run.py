@@ -16,17 +16,24 @@ import numpy as np
 from ekiben.errors import EkibenError, InvalidRows, PredictionFailed, RequestError, RowError
 from ekiben.model.outputs import Outputs, one_tensor
 from ekiben.model.predictor import Predictor
-from ekiben.model.signature import Payload
+from ekiben.model.signature import Batch, Payload
 
 Clock = Callable[[], float]
 
 
 class Answer:
-    """The rows of one request within the outputs of its batch."""
+    """The rows of one request within the outputs of its batch.
 
-    __slots__ = ("outputs", "start", "stop")
+    Attributes:
+        outputs: The outputs of all rows of the run.
+        start, stop: Where the request's begin, and end.
+        batch: The inputs of all rows of the run; None where nobody keeps them.
+    """
 
-    def __init__(self, outputs: Outputs, start: int, stop: int) -> None:
+    __slots__ = ("batch", "outputs", "start", "stop")
+
+    def __init__(self, outputs: Outputs, start: int, stop: int, batch: Batch | None = None) -> None:
+        self.batch = batch
         self.outputs = outputs
         self.start = start
         self.stop = stop
@@ -139,7 +146,7 @@ class BatchRun:
         start = 0
         for pending in members:
             stop = start + pending.n
-            results.append(Answer(outputs, start, stop))
+            results.append(Answer(outputs, start, stop, batch))
             start = stop
         return results, outputs, prepared
 

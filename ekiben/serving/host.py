@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from ekiben.errors import EkibenError, NotReady, StateError, UnknownModel
+from ekiben.monitoring.inference_log import InferenceLog
 from ekiben.monitoring.metrics import Metrics
 from ekiben.registry import Registry, Version
 from ekiben.serving.arm_record import Taken
@@ -51,6 +52,7 @@ class Host:
         last_known: Keeps what it said last; None keeps nothing.
         providers: ONNX Runtime's execution providers to prefer.
         on_change: Called in the event loop after each swap.
+        log: Where answered rows are logged; None for nowhere.
 
     Attributes:
         folder: The models of the models folder.
@@ -73,6 +75,7 @@ class Host:
         last_known: LastKnown | None = None,
         providers: tuple[str, ...] = (),
         on_change: Callable[[], None] = lambda: None,
+        log: InferenceLog | None = None,
     ) -> None:
         self.folder = tuple(models)
         self.snapshot = Snapshot(problems=dict.fromkeys(models, "is being loaded"), models=self.folder)
@@ -85,6 +88,7 @@ class Host:
         self._last_known = last_known
         self._providers = providers
         self._on_change = on_change
+        self._log = log
         self._meter = LoadMeter()
         self._wanted = Wanted(ControlView(), {}, {}, {}, frozenset())
         self._available: dict[Key, LoadedVersion] = {}
@@ -151,6 +155,8 @@ class Host:
 
     def write_metrics(self) -> None:
         """Writes what the loaded versions' metrics have gathered; in the event loop."""
+        if self._log is not None:
+            self.metrics.log_up(not self._log.problem)
         for version in self.snapshot.loaded.values():
             version.write_metrics()
 
@@ -291,7 +297,9 @@ class Host:
             self._refused[key] = str(e) if isinstance(e, EkibenError) else f"{type(e).__name__}: {e}"
         else:
             logger.info("loaded %s in %.2f s on %s", stored.tag, load_s, predictor.runtime.device)
-            self._available[key] = LoadedVersion(stored, predictor, manifest=manifest, metrics=self.metrics, cost=cost, load_s=load_s)
+            self._available[key] = LoadedVersion(
+                stored, predictor, manifest=manifest, metrics=self.metrics, cost=cost, load_s=load_s, log=self._log
+            )
         finally:
             self._loads.pop(key, None)
         try:

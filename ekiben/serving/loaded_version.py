@@ -13,10 +13,12 @@ from ekiben.model.artifact import Manifest
 from ekiben.model.outputs import Outputs
 from ekiben.model.predictor import Predictor
 from ekiben.model.spec import ModelSpec
+from ekiben.monitoring.inference_log import InferenceLog, VersionLog
 from ekiben.monitoring.metrics import Metrics
 from ekiben.registry import Version
 from ekiben.rollout.router import CHAMPION_ARM
 from ekiben.serving.arm_record import ArmRecord, Taken
+from ekiben.serving.batch_log import logged_rows
 from ekiben.serving.batch_run import Answer, BatchReport
 from ekiben.serving.batcher import Batcher
 from ekiben.serving.cost_model import CostModel
@@ -48,12 +50,14 @@ class VersionRecord:
 
     Attributes:
         metrics: The version's collectors.
+        log: Where its rows are logged; None for nowhere.
         arms: Arm → what happened to its requests.
         shadows: Whom the champion's batches are handed to.
     """
 
-    def __init__(self, metrics: Metrics, spec: ModelSpec, version: str) -> None:
+    def __init__(self, metrics: Metrics, spec: ModelSpec, version: str, log: VersionLog | None = None) -> None:
         self.metrics = metrics.of(spec.name, version)
+        self.log = log
         self.arms: dict[str, ArmRecord] = {}
         self.shadows: tuple[ShadowRunner, ...] = ()
         self._all_metrics = metrics
@@ -66,9 +70,12 @@ class VersionRecord:
         """What happened to an arm's requests."""
         record = self.arms.get(name)
         if record is None:
-            metrics = self._all_metrics.arm(self._spec.name, self._version, name, self._spec.labels)
+            budget_s = self._spec.latency_budget_ms / 1000
+            metrics = self._all_metrics.arm(self._spec.name, self._version, name, self._spec.labels, budget_s=budget_s)
             headers = [(b"x-model-version", self._version.encode()), (b"x-model-arm", name.encode())]
-            record = self.arms[name] = ArmRecord(metrics, self._all_metrics.wall, headers=headers, has_scores=self._spec.task in _SCORED)
+            record = self.arms[name] = ArmRecord(
+                metrics, self._all_metrics.wall, headers=headers, has_scores=self._spec.task in _SCORED, name=name
+            )
         return record
 
     def batch(self, report: BatchReport) -> None:
@@ -88,6 +95,9 @@ class VersionRecord:
             else:
                 queue_times = [started - p.queued for p, r in zip(report.members, report.results, strict=True) if isinstance(r, Answer)]
             self.metrics.batch(outputs.n, queue_times, (report.prepared - started, ended - report.prepared))
+        if self.log is not None:
+            for rows in logged_rows(report, [record.name for record in records], self._all_metrics.wall()):
+                self.log.append(rows)
         for shadow in self.shadows:
             shadow.offer(report, champion)
 
@@ -150,6 +160,11 @@ class VersionRecord:
     def write_metrics(self, queued_rows: int) -> None:
         """Writes what the metrics have gathered, and how many rows wait now."""
         self.split()
+        if self.log is not None:
+            self.log.tick()
+            tally = self.log.take()
+            self.metrics.logged(tally.kept, tally.sampled_out, tally.dropped, tally.size_bytes)
+            self._champion.unlogged(tally.dropped)
         self.metrics.write(queued_rows)
         for record in self.arms.values():
             record.metrics.write()
@@ -170,19 +185,28 @@ class LoadedVersion:
     """
 
     def __init__(
-        self, stored: Version, predictor: Predictor, *, manifest: Manifest, metrics: Metrics, cost: CostModel, load_s: float
+        self,
+        stored: Version,
+        predictor: Predictor,
+        *,
+        manifest: Manifest,
+        metrics: Metrics,
+        cost: CostModel,
+        load_s: float,
+        log: InferenceLog | None = None,
     ) -> None:
         self.model = stored.model
         self.version = stored.version
         self.spec: ModelSpec = predictor.spec
         self.manifest = manifest
         self.predictor = predictor
-        self.record = VersionRecord(metrics, self.spec, self.version)
+        self.record = VersionRecord(metrics, self.spec, self.version, log.of(self.spec, self.version) if log is not None else None)
         self.load_s = load_s
         self.timeout_s = predictor.spec.timeout_ms / 1000
         # NOTE: no method of this object, which would make a cycle: `gc.freeze` keeps those, and with it the model, for ever.
         self.batcher = Batcher(predictor, clock=time.monotonic, report=self.record.batch, cost=cost)
         self.record.metrics.loaded(load_s)
+        self.record.metrics.limits(self.spec.latency_budget_ms / 1000, self.spec.quality)
 
     def write_metrics(self) -> None:
         """Writes what its metrics have gathered, and how many rows wait now."""
@@ -191,4 +215,6 @@ class LoadedVersion:
     async def drain(self) -> None:
         """Answers what is queued and admits no more."""
         await self.batcher.drain()
+        if self.record.log is not None:
+            self.record.log.close()
         self.write_metrics()

@@ -16,6 +16,8 @@ from typing import Any
 
 from ekiben.errors import EkibenError, RequestError, SettingError
 from ekiben.guards.admin_key import AdminKey
+from ekiben.monitoring.check_gauges import CheckGauges
+from ekiben.monitoring.inference_log import InferenceLog, log_folder
 from ekiben.monitoring.metrics import Metrics
 from ekiben.registry import Registry
 from ekiben.rollout.experiment_operations import Experiments
@@ -30,7 +32,8 @@ from ekiben.serving.grpc.services import GrpcServices
 from ekiben.serving.host import Host
 from ekiben.serving.listener import BothProtocols, Listener
 from ekiben.serving.memory import THRESHOLD
-from ekiben.serving.recorder import Recorder
+from ekiben.serving.monitor_process import MonitorProcess
+from ekiben.serving.recorder import Recorder, worker_id
 from ekiben.serving.repository import Repository
 from ekiben.serving.rest.admin import Admin
 from ekiben.serving.rest.admin_experiments import experiment_routes
@@ -112,6 +115,7 @@ class Server:
             last_known=LastKnown(settings.home, self.control.name),
             providers=settings.onnx_providers,
             on_change=self._changed,
+            log=InferenceLog(log_folder(settings), worker_id(), wall=metrics.wall) if settings.log else None,
         )
         self.recorder = Recorder(self.host, self.control, metrics.wall)
         self.plane = DataPlane(self.host, clock)
@@ -132,6 +136,9 @@ class Server:
         )
         self.data_app = BothProtocols(self.grpc.app, self.app)
         self._controller = ControllerThread(open_controller(settings, self.control, registry, self.recorder.worker))
+        gauges = CheckGauges(metrics.registry, self.control, aliases=registry.aliases, models=models, wall=metrics.wall)
+        self._gauges = ControllerThread(gauges, "ekiben-check-gauges")
+        self._monitor = MonitorProcess(settings.home)
         self._listener = listener(self.data_app) if listener is not None else None
 
     def _parts(self, registry: Registry, plans: Path | None) -> list[Part]:
@@ -144,7 +151,11 @@ class Server:
             more=experiments,
             max_body_bytes=limit,
         )
-        return [GroundTruth(control.truths, lambda model: self.host.find(model, None).spec, max_body_bytes=limit, wall=wall), admin]
+        kept = self.host.metrics.kept_ground_truth
+        return [
+            GroundTruth(control.truths, lambda model: self.host.find(model, None).spec, max_body_bytes=limit, wall=wall, kept=kept),
+            admin,
+        ]
 
     def _changed(self) -> None:
         self.app.rebuild_routes()
@@ -167,6 +178,9 @@ class Server:
         self.recorder.start()
         if self._settings.controller:
             self._controller.start()
+        self._gauges.start()
+        if self._settings.monitor:
+            self._monitor.start()
         await self._listen()
         for problem in self.plane.not_ready():
             logger.error("not ready: %s", problem)
@@ -187,6 +201,8 @@ class Server:
             self.grpc.stop()
             await self._listener.stop()
         await asyncio.to_thread(self._controller.stop)
+        await asyncio.to_thread(self._gauges.stop)
+        await self._monitor.stop()
         await self.host.stop()
         await self.recorder.stop()
         await self._log.stop()

@@ -24,9 +24,12 @@ import numpy.typing as npt
 from ekiben.errors import RequestError
 from ekiben.model.predictor import Predictor
 from ekiben.model.signature import Batch
+from ekiben.monitoring.inference_log import VersionLog
 from ekiben.serving.arm_record import ArmRecord, Compared, has_scores, scores_of
+from ekiben.serving.batch_log import logged_rows
 from ekiben.serving.batch_run import Answer, BatchReport, BatchRun, Clock, Pending
 from ekiben.serving.load_meter import LoadMeter
+from ekiben.state.windows import SHADOW
 
 logger = logging.getLogger("ekiben.shadow")
 
@@ -53,11 +56,15 @@ class ShadowRunner:
         rate: Share of the requests that it gets, above 0 to 1.
         meter: How busy the event loop is.
         clock: Monotonic seconds.
+        log: Where its rows are logged; None for nowhere.
     """
 
-    def __init__(self, predictor: Predictor, record: ArmRecord, *, rate: float, meter: LoadMeter, clock: Clock) -> None:
+    def __init__(
+        self, predictor: Predictor, record: ArmRecord, *, rate: float, meter: LoadMeter, clock: Clock, log: VersionLog | None = None
+    ) -> None:
         self.rate = rate
         self.record = record
+        self._log = log
         self._run = BatchRun(predictor, clock)
         self._max_rows = predictor.spec.batching.max_batch_size
         self._meter = meter
@@ -162,6 +169,9 @@ class ShadowRunner:
             for call, answer in answers:
                 if call is not None and call.is_kept:
                     record.keep(call, answer)
+            if self._log is not None:
+                for logged in logged_rows(report, [SHADOW] * len(report.members), record.wall(), is_shadow=True):
+                    self._log.append(logged)
         if compared is not None:
             record.compared(compared)
         self._again()

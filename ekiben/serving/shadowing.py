@@ -68,7 +68,7 @@ def _arrange_shadows(champion: LoadedVersion, wanted: Mapping[LoadedVersion, flo
             shadow.close()
     there = {s.record for s in kept}
     new = [
-        ShadowRunner(served.predictor, record, rate=rate, meter=meter, clock=time.monotonic)
+        ShadowRunner(served.predictor, record, rate=rate, meter=meter, clock=time.monotonic, log=served.record.log)
         for record, (served, rate) in records.items()
         if record not in there
     ]

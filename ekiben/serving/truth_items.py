@@ -9,12 +9,14 @@ from typing import Any, Final
 
 from ekiben.errors import InvalidRows, RowError
 from ekiben.model.columns import shown
+from ekiben.model.labels import label_of
 from ekiben.model.spec import ModelSpec
-from ekiben.rollout.quality import label_of
 from ekiben.serving.rest.http import fits_header
 from ekiben.state.truth import Truth, Value
 
-FIELDS: Final = ("request_id", "row", "actual", "outcome", "time")
+FIELDS: Final = ("request_id", "row", "actual", "outcome", "feedback", "comment", "time")
+LONGEST_COMMENT: Final = 4_000
+"""Characters."""
 
 _LARGEST_ROW: Final = 2**31 - 1
 _SHOWN_LABELS: Final = 10
@@ -24,6 +26,10 @@ _ID_RULE: Final = "must be the request's id: text of 1 to 128 printable ASCII ch
 _ROW_RULE: Final = "must be the index of the row in its request: a whole number, 0 for the first"
 _TIME_RULE: Final = "must be a time from 2000 to a day from now: ISO 8601 (UTC where it names no zone), or seconds since the epoch"
 _OUTCOME_RULE: Final = "must be a finite number, or true or false"
+_FEEDBACK_RULE: Final = "must be up or down"
+_COMMENT_RULE: Final = f"must be text of 1 to {LONGEST_COMMENT:,} characters"
+_FEEDBACK: Final = {"up": 1.0, "down": 0.0}
+_SAYS: Final = ("actual", "outcome", "feedback", "comment")
 
 
 class _Fault(Exception):
@@ -39,9 +45,9 @@ class _Fault(Exception):
 class TruthItems:
     """Checks the items of one model.
 
-    An item is ``{request_id, row = 0, actual, outcome, time = now}``, with ``actual`` or ``outcome`` or both; a field that is
-    null is left out. A label may be given as the number or the boolean that it is called after; of two labels the second is 1
-    and true.
+    An item is ``{request_id, row = 0, actual, outcome, feedback, comment, time = now}``, with at least one of the middle four; a
+    field that is null is left out. A label may be given as the number or the boolean that it is called after; of two labels the
+    second is 1 and true. ``feedback``, a user's thumb, is an outcome: ``up`` is 1 and ``down`` is 0.
 
     Args:
         model: The model's name.
@@ -87,15 +93,18 @@ class TruthItems:
         unknown = next((name for name in given if name not in FIELDS), None)
         if unknown is not None:
             raise _Fault(unknown, given[unknown], f"is no field of ground truth; there are {', '.join(FIELDS)}")
-        if "actual" not in given and "outcome" not in given:
-            raise _Fault("actual", None, "is missing; give what really happened, or an outcome")
+        if not any(name in given for name in _SAYS):
+            raise _Fault("actual", None, f"is missing; give what really happened, or one of {', '.join(_SAYS[1:])}")
+        if "feedback" in given and "outcome" in given:
+            raise _Fault("feedback", given["feedback"], "stands beside outcome, and both are kept as the outcome; leave one out")
         return Truth(
             model=self._model,
             request_id=_request_id(given.get("request_id")),
             row=self._row(given.get("row", 0)),
             time=self._time(given["time"], now) if "time" in given else now,
             actual=self._actual(given["actual"]) if "actual" in given else None,
-            outcome=self._outcome(given["outcome"]) if "outcome" in given else None,
+            outcome=self._outcome(given),
+            comment=_comment(given["comment"]) if "comment" in given else None,
         )
 
     def _row(self, value: Any) -> int:
@@ -119,7 +128,12 @@ class TruthItems:
             raise _Fault("actual", value, "must be a finite number, as the model predicts")
         return number
 
-    def _outcome(self, value: Any) -> float:
+    def _outcome(self, given: Mapping[str, Any]) -> float | None:
+        if "feedback" in given:
+            return _thumb(given["feedback"])
+        if "outcome" not in given:
+            return None
+        value = given["outcome"]
         number = float(value) if isinstance(value, bool) else self._number(value)
         if number is None:
             raise _Fault("outcome", value, _OUTCOME_RULE)
@@ -151,6 +165,19 @@ class TruthItems:
 
 def _no_actual(value: Any) -> Value:
     raise _Fault("actual", value, "cannot be compared with a tensor model's outputs; leave it out and report an outcome")
+
+
+def _thumb(value: Any) -> float:
+    number = _FEEDBACK.get(value) if isinstance(value, str) else None
+    if number is None:
+        raise _Fault("feedback", value, _FEEDBACK_RULE)
+    return number
+
+
+def _comment(value: Any) -> str:
+    if not isinstance(value, str) or not 1 <= len(value) <= LONGEST_COMMENT:
+        raise _Fault("comment", value, _COMMENT_RULE)
+    return value
 
 
 def _label_rule(labels: Sequence[str]) -> str:

@@ -1,4 +1,7 @@
-"""Ground truth over HTTP: ``POST /v1/models/{model}/ground_truth`` says what really happened to rows that were predicted."""
+"""Ground truth over HTTP: ``POST /v1/models/{model}/ground_truth`` says what really happened to rows that were predicted.
+
+What users think of an answer, a thumb and a comment, takes the same way.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ MAX_ITEMS: Final = 10_000
 
 _ROUTE: Final = re.compile(r"^/v1/models/(?P<model>[^/:]+)/ground_truth\Z")
 _RETRY_AFTER_S: Final = 2.0
-_SHAPE: Final = 'an object with request_id and actual or outcome, a list of such, or {"ground_truth": [such, …]}'
+_SHAPE: Final = 'an object with request_id and actual, outcome, feedback or comment, a list of such, or {"ground_truth": [such, …]}'
 
 
 class GroundTruth:
@@ -33,6 +36,7 @@ class GroundTruth:
         spec_of: The spec of a model that is served, by the model's name; raises `UnknownModel` where there is none.
         max_body_bytes: Largest body.
         wall: Seconds since the epoch.
+        kept: Hears of which model how many reports were kept.
     """
 
     def __init__(
@@ -42,8 +46,10 @@ class GroundTruth:
         *,
         max_body_bytes: int = 16 * 1024 * 1024,
         wall: Callable[[], float] = time.time,
+        kept: Callable[[str, int], None] = lambda _model, _reports: None,
     ) -> None:
         self._truths = truths
+        self._kept = kept
         self._spec_of = spec_of
         self._max_body_bytes = max_body_bytes
         self._wall = wall
@@ -76,7 +82,9 @@ class GroundTruth:
         limit = self._max_body_bytes
         body = await decoded_body(await read_body(receive, headers, limit), headers, limit)
         # Ten thousand items take as long as many predictions, which must not wait for them.
-        return json_response({"accepted": await asyncio.to_thread(self._keep, TruthItems(model, spec), body)})
+        accepted = await asyncio.to_thread(self._keep, TruthItems(model, spec), body)
+        self._kept(model, accepted)
+        return json_response({"accepted": accepted})
 
     def _keep(self, items: TruthItems, body: bytes) -> int:
         truths = items.read(_items_of(untyped(body)), now=self._wall())

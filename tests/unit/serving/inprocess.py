@@ -166,7 +166,9 @@ class Serving:
         self.metrics = CollectorRegistry()
         self.server = Server(
             models,
-            settings=Settings(**{"home": home, "database_url": "sqlite://", "workers": 1, "controller": False, **settings}),
+            settings=Settings(
+                **{"home": home, "database_url": "sqlite://", "workers": 1, "controller": False, "monitor": False, **settings}
+            ),
             registry=registry,
             control=control,
             metrics=Metrics(self.metrics),

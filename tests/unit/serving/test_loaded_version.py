@@ -82,6 +82,16 @@ def test_a_batch_of_one_arm(record, collectors):
     assert collectors.get_sample_value("ekiben_predicted_rows_total", labels) == 5
 
 
+def test_answers_are_held_against_the_specs_budget(record, tiny_spec, collectors):
+    whole = outputs(3)
+    just_in_time = 4.0 - tiny_spec.latency_budget_ms / 1000 + 0.001
+    members = [pending(1), pending(1, received=just_in_time), pending(1, received=just_in_time - 0.002)]
+    record.batch(report(members, answers(whole, 1, 1, 1), whole))
+    record.write_metrics(0)
+    labels = {"model": "tiny", "version": "1", "arm": "champion"}
+    assert collectors.get_sample_value("ekiben_over_latency_budget_total", labels) == 2
+
+
 def test_the_arms_that_share_a_batch_are_told_apart(record):
     whole = outputs(6)
     calls = [Call(record.arm(arm)) for arm in ("champion", "pinned", "champion")]

@@ -43,6 +43,14 @@ def test_an_item_with_and_without_what_may_be_left_out():
     assert read(YES_NO, nulls) == [Truth(model="m", request_id="7", row=0, time=NOW, outcome=1.0)]
 
 
+def test_a_users_feedback_is_an_outcome_and_a_comment():
+    up, down = read(TENSOR, {"request_id": "r", "feedback": "up", "comment": "é" * 4000}, {"request_id": "r", "feedback": "down"})
+    assert (up.outcome, up.comment, up.actual) == (1.0, "é" * 4000, None)
+    assert (down.outcome, down.comment) == (0.0, None)
+    assert read(YES_NO, {"request_id": "r", "comment": "slow"})[0].comment == "slow"
+    assert read(YES_NO, {"request_id": "r", "feedback": "up", "actual": "no"}, numbers_as_text=True)[0].outcome == 1.0
+
+
 @pytest.mark.parametrize(
     ("labels", "given_", "kept"),
     [
@@ -110,6 +118,13 @@ def test_a_tensor_model_has_outcomes_only():
         ({"request_id": "r", "actual": "yes", "row": 2**31}, "row"),
         ({"request_id": "r", "outcome": "1"}, "outcome"),
         ({"request_id": "r", "outcome": float("inf")}, "outcome"),
+        ({"request_id": "r", "feedback": "maybe"}, "feedback"),
+        ({"request_id": "r", "feedback": 1}, "feedback"),
+        ({"request_id": "r", "feedback": []}, "feedback"),
+        ({"request_id": "r", "feedback": "up", "outcome": 1}, "feedback"),
+        ({"request_id": "r", "comment": ""}, "comment"),
+        ({"request_id": "r", "comment": "é" * 4001}, "comment"),
+        ({"request_id": "r", "comment": 5, "actual": "yes"}, "comment"),
         ({"request_id": "r", "outcome": 1, "time": "yesterday"}, "time"),
         ({"request_id": "r", "outcome": 1, "time": True}, "time"),
         ({"request_id": "r", "outcome": 1, "time": {}}, "time"),
@@ -161,7 +176,8 @@ _json = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | s
 
 
 @given(
-    item=_json | st.dictionaries(st.sampled_from(["request_id", "row", "actual", "outcome", "time", "x"]), _json, max_size=6),
+    item=_json
+    | st.dictionaries(st.sampled_from(["request_id", "row", "actual", "outcome", "feedback", "comment", "time", "x"]), _json, max_size=6),
     spec=st.sampled_from([YES_NO, REGRESSOR, TENSOR]),
     as_text=st.booleans(),
 )
@@ -171,4 +187,5 @@ def test_whatever_comes_is_a_truth_or_named_faults(item, spec, as_text):
         found = read(spec, item, numbers_as_text=as_text)
     except InvalidRows as e:
         faults = e.details
-    assert [truth.actual is not None or truth.outcome is not None for truth in found] + [fault.row == 0 for fault in faults] == [True]
+    says = [any(said is not None for said in (truth.actual, truth.outcome, truth.comment)) for truth in found]
+    assert says + [fault.row == 0 for fault in faults] == [True]

@@ -74,6 +74,20 @@ def test_nothing_to_report_is_accepted(ask, truths):
     assert kept(truths) == []
 
 
+def test_what_is_kept_is_said_and_what_is_not_is_not(ask):
+    heard = []
+
+    def kept_of(model, reports):
+        heard.append((model, reports))
+
+    ask([ITEM, ITEM | {"row": 1}], kept=kept_of)
+    with pytest.raises(InvalidRows):
+        ask({"request_id": "r"}, kept=kept_of)
+    with pytest.raises(NotReady):
+        ask(ITEM, kept=kept_of, kept_in=TroubledTruths())
+    assert heard == [("tiny", 2)]
+
+
 def test_the_same_report_twice_is_one_and_a_second_one_adds(ask, truths):
     for _ in range(2):
         assert ask([ITEM, ITEM | {"row": 1}]) == (200, {"accepted": 2})
