@@ -22,12 +22,19 @@ _OPTIONS: Final = (
     click.option("--tag", metavar="NAME:VERSION", help="Tag of the new version. Default: made from the time."),
     click.option("--seed", type=int, default=0, show_default=True, help="Equal seeds give equal models."),
     click.option("--if-missing", is_flag=True, help="Train nothing if a version made by the same recipe is registered."),
+    click.option(
+        "--data",
+        "data_file",
+        metavar="FILE",
+        type=click.Path(path_type=Path, dir_okay=False, exists=True),
+        help="Learn from these rows of the inference log instead; `ekiben retrain` makes the file.",
+    ),
     click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON; progress goes to standard error."),
 )
 
 
 def training_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Adds --tag, --seed, --if-missing and --json to a command."""
+    """Adds --tag, --seed, --if-missing, --data and --json to a command."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return command

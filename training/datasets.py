@@ -49,8 +49,9 @@ class Dataset:
     Attributes:
         name: What the data are called in a version's provenance.
         columns: One array an input of the signature, ``[n, …]``.
-        target: ``[n]`` int64, the index of each row's label.
-        times: ``[n]`` datetime64[m], local scheduled departure, rising; None where rows have no order in time.
+        target: ``[n]`` int64, the index of each row's label; of a regressor, the number.
+        times: ``[n]`` datetime64[m], rising: local scheduled departure, or when a row of the log was answered; None where rows
+            have no order in time.
         window: Which part of the source this is, for people.
     """
 

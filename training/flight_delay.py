@@ -3,6 +3,7 @@
     python -m training.flight_delay                               trees, January to April
     python -m training.flight_delay --framework torch             a network for the same signature, as a challenger
     python -m training.flight_delay --from 5 --to 8 --tag flight_delay:2013.08
+    python -m training.flight_delay --data rows.parquet           what was logged, as `ekiben retrain` calls it
 
 The last 15 % of the days judge the model, the 15 % before them tune its threshold, the rest teach it.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 import click
@@ -20,10 +22,12 @@ import numpy.typing as npt
 from ekiben.model import load_spec
 from ekiben.model.artifact import FEATURES
 from ekiben.model.features import load_transform
+from ekiben.model.parity import MIN_ROWS
 from ekiben.settings import Settings
 from training.command import MODELS, code_of, execute, training_options
 from training.datasets import MONTHS, Dataset, load_flights
 from training.job import Job, Trained
+from training.logged import load_logged
 from training.progress import Step, Steps
 from training.splits import by_days
 
@@ -41,11 +45,22 @@ _FEWEST_ROWS: Final = 2_000
 @click.option("--max-rows", type=click.IntRange(min=_FEWEST_ROWS), help="Train on this many rows at most, spread over the window.")
 @training_options
 def main(
-    *, first_month: int, last_month: int, framework: str, max_rows: int | None, tag: str | None, seed: int, if_missing: bool, as_json: bool
+    *,
+    first_month: int,
+    last_month: int,
+    framework: str,
+    max_rows: int | None,
+    tag: str | None,
+    seed: int,
+    if_missing: bool,
+    data_file: Path | None,
+    as_json: bool,
 ) -> None:
     """Train flight_delay and register it: the first version becomes the champion, later ones do not."""
 
     def prepare(settings: Settings, steps: Steps) -> Job:
+        if data_file is not None:
+            return flight_job(load_logged(data_file, FOLDER, steps), framework=framework, seed=seed, max_rows=max_rows)
         with steps.step(f"Read the flights of months {first_month} to {last_month}") as step:
             data = load_flights(settings.home, first_month=first_month, last_month=last_month)
             step.tell(f"{data.n:,} rows, {data.target.mean():.1%} late")
@@ -58,7 +73,7 @@ def flight_job(data: Dataset, *, framework: str, seed: int, max_rows: int | None
     """Describes the training of flight_delay.
 
     Args:
-        data: Flights, as `load_flights` gives them.
+        data: Flights, as `load_flights` or `load_logged` gives them.
         framework: ``sklearn`` or ``torch``.
         seed: Equal seeds, equal models.
         max_rows: Rows to split into parts, at most; the export is compared on rows of the whole window all the same.
@@ -74,6 +89,8 @@ def flight_job(data: Dataset, *, framework: str, seed: int, max_rows: int | None
         code=code_of(__file__, *own.modules),
         packages=own.packages,
         rounds=own.rounds,
+        # A short window of the log has fewer rows: then the export must agree with the original on every one there is.
+        min_parity_rows=min(MIN_ROWS, data.n),
     )
 
 

@@ -9,10 +9,15 @@ import click
 from ekiben import __version__
 from ekiben.cli.controller import controller
 from ekiben.cli.database import database
+from ekiben.cli.drift import drift
 from ekiben.cli.experiment import experiment
+from ekiben.cli.log import log
 from ekiben.cli.models import models
+from ekiben.cli.monitor import monitor
 from ekiben.cli.predict import predict
 from ekiben.cli.printing import print_error
+from ekiben.cli.quality import quality
+from ekiben.cli.retrain import retrain
 from ekiben.cli.rollback import rollback
 from ekiben.cli.rollout import rollout
 from ekiben.cli.truth import truth
@@ -60,5 +65,10 @@ main.add_command(rollback)
 main.add_command(rollout)
 main.add_command(experiment)
 main.add_command(truth)
+main.add_command(log)
+main.add_command(quality)
+main.add_command(drift)
+main.add_command(retrain)
 main.add_command(controller)
+main.add_command(monitor)
 main.add_command(database)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ekiben.cli.log_lines import print_log
+
 if TYPE_CHECKING:
     from ekiben.rollout.controller import Controller
     from ekiben.settings import Settings
@@ -24,7 +26,7 @@ def controller(*, as_json: bool) -> None:
 
     from ekiben.settings import load_settings  # noqa: PLC0415
 
-    _print_log(as_json=as_json)
+    print_log(("ekiben.controller", "ekiben.webhooks"), as_json=as_json)
     made = _controller(load_settings())
     stop = threading.Event()
     former = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGTERM, signal.SIGINT)}
@@ -46,32 +48,3 @@ def _controller(settings: Settings) -> Controller:
 
     control = open_control(settings)
     return open_controller(settings, control, open_registry(settings, control=control), f"{socket.gethostname()}:{os.getpid()}")
-
-
-def _print_log(*, as_json: bool) -> None:
-    """Prints what controller and webhooks log, for people or for programs, on standard output."""
-    import sys  # noqa: PLC0415
-
-    handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(_JsonLines() if as_json else logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
-    for name in ("ekiben.controller", "ekiben.webhooks"):
-        logger = logging.getLogger(name)
-        logger.setLevel(logging.INFO)
-        logger.handlers = [handler]
-        logger.propagate = False
-
-
-class _JsonLines(logging.Formatter):
-    """A record as an object in one line: ``time``, ``level``, ``logger``, ``message``, and the event where it tells of one."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """See `logging.Formatter`."""
-        import msgspec  # noqa: PLC0415
-
-        line = {"time": record.created, "level": record.levelname.lower(), "logger": record.name, "message": record.getMessage()}
-        event = getattr(record, "event", None)
-        if event is not None:
-            line["event"] = msgspec.to_builtins(event)
-        if record.exc_info:
-            line["traceback"] = self.formatException(record.exc_info)
-        return msgspec.json.encode(line).decode()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import IO, Any
 
 import click
@@ -22,13 +22,16 @@ def print_json(value: Any) -> None:
     click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2))
 
 
-def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, title: str = "") -> None:
+def print_table(
+    headings: Sequence[str], rows: Iterable[Sequence[str]], *, title: str = "", styles: Mapping[str, str] | None = None
+) -> None:
     """Prints a table: on a terminal with colours and lines that fit, into a file or pipe plain columns with nothing cut.
 
     Args:
         headings: One a column; none prints no line of headings.
         rows: The cells.
         title: A line above.
+        styles: Cell → how a terminal shows it.
     """
     if not sys.stdout.isatty():
         click.echo("\n".join(_plain_lines(headings, rows, title)))
@@ -40,7 +43,7 @@ def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, title
 
     table = Table(*headings, box=SIMPLE, pad_edge=False, header_style="bold", show_header=bool(headings), title=title or None)
     for row in rows:
-        table.add_row(*(Text(cell, overflow="fold") for cell in row))
+        table.add_row(*(Text(cell, style=(styles or {}).get(cell, ""), overflow="fold") for cell in row))
     Console(highlight=False).print(table)
 
 

@@ -30,8 +30,9 @@ def import_(file: Path, name: str | None, *, as_json: bool) -> None:
     """Import ground truth from FILE: .jsonl, .json, .csv or .parquet.
 
     A record has request_id, row (0 where it is left out), actual (what really happened), outcome (a number that experiments
-    compare) and time (ISO 8601 or seconds since the epoch; now where it is left out). The model is NAME, or a field "model",
-    or the only model in the store. Importing a file again changes nothing; of a file with a fault nothing is imported.
+    compare) or feedback (up or down, the outcomes 1 and 0), comment (what a user wrote) and time (ISO 8601 or seconds since
+    the epoch; now where it is left out). The model is NAME, or a field "model", or the only model in the store. Importing a
+    file again changes nothing; of a file with a fault nothing is imported.
     """
     from ekiben.cli.truth_file import read_records  # noqa: PLC0415  commands import what they need when they run
     from ekiben.registry import open_registry  # noqa: PLC0415

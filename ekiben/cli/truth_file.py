@@ -13,7 +13,7 @@ from ekiben.errors import InvalidRequest
 
 _PARQUET = (".parquet", ".pq")
 _JSON_LINES = (".jsonl", ".ndjson")
-_RIGHT = "give a .jsonl, .json, .csv or .parquet file with request_id, row, actual, outcome, time"
+_RIGHT = "give a .jsonl, .json, .csv or .parquet file with request_id, row, actual, outcome, feedback, comment, time"
 
 
 class Records(msgspec.Struct, frozen=True):

@@ -12,6 +12,11 @@
   more than half as many); phase is input (gather and check rows) or infer (the predictor) |
 | ``ekiben_request_compute_seconds_total`` | model, version, phase | the same, counted once for each answered request of a batch |
 | ``ekiben_failed_seconds_total`` | model, version, arm | time that requests without a prediction took |
+| ``ekiben_latency_budget_seconds`` | model, version | what a request may take: ``latency_budget_ms`` of the spec |
+| ``ekiben_over_latency_budget_total`` | model, version, arm | answered requests that took longer than that |
+| ``ekiben_quality_threshold`` | model, version, metric | ``threshold`` of the spec's ``quality``, where it has one |
+| ``ekiben_ground_truth_total`` | model | reports of ground truth that were kept, those told again too |
+| ``ekiben_ground_truth_timestamp_seconds`` | model | when the last of them was kept, seconds since the epoch |
 | ``ekiben_last_inference_timestamp_seconds`` | model, version | when the last batch ended, seconds since the epoch |
 | ``ekiben_model_load_seconds`` | model, version | time to load, check and warm a version |
 | ``ekiben_prediction_distribution`` | model, version, arm, class | rows by predicted class |
@@ -19,6 +24,15 @@
 | ``ekiben_fallbacks_total`` | model, version, arm | requests that failed on an arm and that the champion answered instead |
 | ``ekiben_shadow_rows_total`` | model, version, result | rows of a shadow: agreed, differed, dropped |
 | ``ekiben_route_weight`` | model, version, arm | percent of the traffic that an arm has |
+| ``ekiben_log_rows_total`` | model, version, result | answered rows by what the inference log did: kept, sampled_out, dropped |
+| ``ekiben_log_bytes_total`` | model | bytes that were written for them |
+| ``ekiben_log_up`` | | whether the inference log takes rows; not there where it is off |
+| ``ekiben_drift_psi`` | model, version, column | population stability index of a column in the last drift check |
+| ``ekiben_drift_detected`` | model, version | 1 where that check found drift, else 0 |
+| ``ekiben_quality`` | model, version, arm, metric | a metric in the last quality check; the arm ``all`` is all of them together |
+| ``ekiben_quality_coverage`` | model, version | share of that check's rows whose ground truth is known, of those whose should be |
+| ``ekiben_check_timestamp_seconds`` | model, version, kind | when the last check was, seconds since the epoch |
+| ``ekiben_alerts_firing`` | model, alert | 1 while an alert fires, else 0 |
 | ``ekiben_control_database_up`` | | whether the control database could be reached last time |
 
 The arm is ``champion``, ``challenger``, an experiment's arm, ``pinned`` (the version stands in the path), ``fallback`` (the
@@ -30,6 +44,7 @@ second: a write costs a few microseconds, and a batch would need a dozen. Errors
 
 from __future__ import annotations
 
+import math
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
@@ -51,11 +66,14 @@ from ekiben.errors import (
     RequestError,
     UnsupportedMediaType,
 )
+from ekiben.model.rollout_spec import QualitySpec
 
 _SECONDS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 _LABELS = ("model", "version")
 _ARM_LABELS = (*_LABELS, "arm")
+STATUSES = ("ok", "invalid", "refused", "expired", "failed")
+"""How a request ends."""
 PHASES = ("input", "infer")
 """Of a batch: its rows are gathered and checked, then predicted."""
 
@@ -79,11 +97,14 @@ class Metrics:
     Args:
         registry: Where the collectors belong.
         wall: Seconds since the epoch.
+
+    Attributes:
+        registry, wall: As given.
     """
 
     def __init__(self, registry: CollectorRegistry, *, wall: Callable[[], float] = time.time) -> None:
         self.wall = wall
-        self._registry = registry
+        self.registry = registry
         self.predictions = Counter("ekiben_predictions", "Requests by how they ended", [*_ARM_LABELS, "status"], registry=registry)
         self.rows = Counter("ekiben_predicted_rows", "Rows computed", _LABELS, registry=registry)
         self.latency = BatchedHistogram(
@@ -114,6 +135,22 @@ class Metrics:
         self.control_up = Gauge(
             "ekiben_control_database_up", "Whether the control database can be reached", multiprocess_mode="livemin", registry=registry
         )
+        self.latency_budget = Gauge(
+            "ekiben_latency_budget_seconds", "What a request may take", _LABELS, multiprocess_mode="mostrecent", registry=registry
+        )
+        self.over_budget = Counter(
+            "ekiben_over_latency_budget", "Answered requests that took longer than the budget", _ARM_LABELS, registry=registry
+        )
+        self.quality_threshold = Gauge(
+            "ekiben_quality_threshold", "The quality that will do", [*_LABELS, "metric"], multiprocess_mode="mostrecent", registry=registry
+        )
+        self.ground_truth = Counter("ekiben_ground_truth", "Reports of ground truth that were kept", ["model"], registry=registry)
+        self.ground_truth_time = Gauge(
+            "ekiben_ground_truth_timestamp_seconds", "When the last was kept", ["model"], multiprocess_mode="max", registry=registry
+        )
+        self.log_rows = Counter("ekiben_log_rows", "Answered rows by what the log did", [*_LABELS, "result"], registry=registry)
+        self.log_bytes = Counter("ekiben_log_bytes", "Bytes written for them", ["model"], registry=registry)
+        self._log_up = Gauge("ekiben_log_up", "Whether the inference log takes rows", multiprocess_mode="livemin", registry=registry)
         self.last_inference = Gauge(
             "ekiben_last_inference_timestamp_seconds", "End of the last batch", _LABELS, multiprocess_mode="max", registry=registry
         )
@@ -122,14 +159,24 @@ class Metrics:
         """The children for one version, looked up once."""
         return VersionMetrics(self, model, version)
 
-    def arm(self, model: str, version: str, arm: str, labels: Sequence[str]) -> ArmMetrics:
-        """The children for one arm of a version, looked up once."""
-        return ArmMetrics(self, model, version, arm, labels)
+    def arm(self, model: str, version: str, arm: str, labels: Sequence[str], *, budget_s: float = math.inf) -> ArmMetrics:
+        """The children for one arm of a version, looked up once; ``budget_s`` is what a request may take, seconds."""
+        return ArmMetrics(self, model, version, arm, labels, budget_s=budget_s)
+
+    def kept_ground_truth(self, model: str, reports: int) -> None:
+        """So many reports of what really happened were kept."""
+        if reports:
+            self.ground_truth.labels(model).inc(reports)
+            self.ground_truth_time.labels(model).set(self.wall())
+
+    def log_up(self, up: bool) -> None:  # noqa: FBT001  a gauge of 0 and 1
+        """Whether the inference log takes rows."""
+        self._log_up.set(up)
 
     def collect(self) -> Iterable[Metric]:
         """The values of all workers of this server; reads their files, so call it in a thread."""
         if values.ValueClass is values.MutexValue:  # this process keeps its values in memory and is the only one
-            return self._registry.collect()
+            return self.registry.collect()
         everyone = CollectorRegistry()
         MultiProcessCollector(everyone)  # type: ignore[no-untyped-call]  # prometheus_client is typed in parts
         return everyone.collect()
@@ -156,6 +203,12 @@ class VersionMetrics:
         """The version was loaded in so many seconds."""
         self._metrics.load_seconds.labels(*self._names).set(seconds)
 
+    def limits(self, budget_s: float, quality: QualitySpec | None) -> None:
+        """What a request may take, seconds, and the quality that will do; both are shown beside what is measured."""
+        self._metrics.latency_budget.labels(*self._names).set(budget_s)
+        if quality is not None and quality.threshold is not None:
+            self._metrics.quality_threshold.labels(*self._names, quality.metric).set(quality.threshold)
+
     def batch(self, rows: int, queue_times: Sequence[float], compute: tuple[float, float]) -> None:
         """A batch of so many rows answered one request for each queue time.
 
@@ -171,6 +224,14 @@ class VersionMetrics:
             spent[phase] += seconds
             self._spent_on_requests[phase] += seconds * len(queue_times)
         self._last_batch = self._wall()
+
+    def logged(self, kept: int, sampled_out: int, dropped: int, size_bytes: int) -> None:
+        """What the inference log did with answered rows, and the bytes that it wrote."""
+        for result, rows in (("kept", kept), ("sampled_out", sampled_out), ("dropped", dropped)):
+            if rows:
+                self._metrics.log_rows.labels(*self._names, result).inc(rows)
+        if size_bytes:
+            self._metrics.log_bytes.labels(self._names[0]).inc(size_bytes)
 
     def write(self, queued_rows: int) -> None:
         """Writes what was gathered since the last time, and how many rows wait now."""
@@ -198,10 +259,13 @@ class VersionMetrics:
 class ArmMetrics:
     """The collectors of one arm of a version."""
 
-    def __init__(self, metrics: Metrics, model: str, version: str, arm: str, labels: Sequence[str]) -> None:
+    def __init__(self, metrics: Metrics, model: str, version: str, arm: str, labels: Sequence[str], *, budget_s: float) -> None:
         self._metrics = metrics
         self._names = (model, version, arm)
-        self._ok = metrics.predictions.labels(*self._names, "ok")
+        self._budget_s = budget_s
+        self._over_budget = metrics.over_budget.labels(*self._names)
+        # All from the start: of a series that begins with its first failures, Prometheus takes these for nothing.
+        self._ok, *_ = [metrics.predictions.labels(*self._names, status) for status in STATUSES]
         self._latency = metrics.latency.labels(*self._names)
         self._failed_seconds = metrics.failed_seconds.labels(*self._names)
         self._classes = [metrics.distribution.labels(*self._names, label) for label in labels]
@@ -223,6 +287,7 @@ class ArmMetrics:
             latencies, self._latencies = self._latencies, []
             self._ok.inc(len(latencies))
             self._latency.observe_many(latencies)
+            self._over_budget.inc(int(np.count_nonzero(np.asarray(latencies) > self._budget_s)))
         if self._predicted:
             predicted, self._predicted = self._predicted, []
             counts = np.bincount(np.concatenate(predicted), minlength=len(self._classes)).tolist()

@@ -9,7 +9,6 @@ from click.testing import CliRunner
 
 from ekiben.cli import main
 from ekiben.state import memory_control
-from ekiben.state.events import Event
 
 
 @pytest.fixture(autouse=True)
@@ -63,14 +62,3 @@ def test_json_lines(control):
     assert (lines[0]["level"], lines[0]["logger"]) == ("info", "ekiben.controller")
     assert "carries out rollouts" in lines[0]["message"]
     assert lines[-1]["message"] == "stopped"
-
-
-def test_a_json_line_holds_the_event_and_the_traceback():
-    from ekiben.cli.controller import _JsonLines
-
-    event = Event(time=1.0, who="controller", model="m", kind="step", message="setWeight: 5")
-    record = logging.LogRecord("ekiben.controller", logging.ERROR, "", 0, "%s", ("done",), (ValueError, ValueError("odd"), None))
-    record.event = event
-    line = json.loads(_JsonLines().format(record))
-    assert (line["message"], line["event"]["kind"]) == ("done", "step")
-    assert "ValueError: odd" in line["traceback"]

@@ -67,6 +67,12 @@ def test_parquet(import_, control, tmp_path):
     assert {t.request_id: t.time for t in control.truths._truths.values()}["a"] == 1_767_225_600
 
 
+def test_feedback_of_users(import_, control):
+    done = import_("request_id,feedback,comment\na,up,\nb,down,too slow\n", suffix=".csv")
+    assert done.exit_code == 0, done.output
+    assert [(t.outcome, t.comment) for t in control.truths._truths.values()] == [(1.0, None), (0.0, "too slow")]
+
+
 def test_a_file_imported_again_changes_nothing(import_, control):
     import_(JSON_LINES)
     import_(JSON_LINES)

@@ -22,6 +22,7 @@ from ekiben.errors import (
     RowError,
     UnsupportedMediaType,
 )
+from ekiben.model.rollout_spec import QualitySpec
 from ekiben.monitoring.metrics import BatchedHistogram, Metrics, status_of
 from ekiben.monitoring.workers import forget_dead_workers
 
@@ -146,8 +147,47 @@ def test_a_class_that_the_spec_does_not_have_is_no_silent_loss(registry, arm, ro
     assert np.subtract(predicted(registry), before).tolist() == [0, 1, 1]
 
 
+def test_answers_over_the_budget_are_counted_exactly(registry, version):
+    arm = version._metrics.arm("tiny", "1", "champion", (), budget_s=0.02)
+    assert of_arm(registry, "ekiben_over_latency_budget_total") == 0
+    arm.answered([0.019, 0.02, 0.0201])  # all in one bucket of the histogram
+    arm.write()
+    arm.answered([0.5])
+    arm.write()
+    assert of_arm(registry, "ekiben_over_latency_budget_total") == 2
+
+
+def test_without_a_budget_nothing_is_over_it(registry, arm):
+    arm.answered([1e9])
+    arm.write()
+    assert of_arm(registry, "ekiben_over_latency_budget_total") == 0
+
+
+def test_the_limits_of_a_version(registry, version):
+    version.limits(0.05, QualitySpec(metric="f1", threshold=0.4))
+    assert value(registry, "ekiben_latency_budget_seconds") == 0.05
+    assert value(registry, "ekiben_quality_threshold", metric="f1") == 0.4
+
+
+@pytest.mark.parametrize("quality", [None, QualitySpec(metric="f1")])
+def test_without_a_threshold_none_is_shown(registry, version, quality):
+    version.limits(0.05, quality)
+    assert not any(name == "ekiben_quality_threshold" for name, *_ in samples(registry))
+
+
+def test_ground_truth_is_counted_and_its_time_kept(registry):
+    metrics = Metrics(registry, wall=lambda: 1234.5)
+    metrics.kept_ground_truth("tiny", 0)  # nothing was told
+    assert registry.get_sample_value("ekiben_ground_truth_timestamp_seconds", {"model": "tiny"}) is None
+    metrics.kept_ground_truth("tiny", 3)
+    metrics.kept_ground_truth("tiny", 2)
+    assert registry.get_sample_value("ekiben_ground_truth_total", {"model": "tiny"}) == 5
+    assert registry.get_sample_value("ekiben_ground_truth_timestamp_seconds", {"model": "tiny"}) == 1234.5
+
+
 def test_a_version_shows_zeros_from_the_start(registry, version, arm):
-    assert of_arm(registry, "ekiben_predictions_total", status="ok") == 0
+    for status in ("ok", "invalid", "refused", "expired", "failed"):
+        assert of_arm(registry, "ekiben_predictions_total", status=status) == 0
     assert of_arm(registry, "ekiben_prediction_distribution", **{"class": "yes"}) == 0
     version.loaded(1.5)
     assert value(registry, "ekiben_model_load_seconds") == 1.5

@@ -23,7 +23,7 @@ def invoke(registry, tiny_job, monkeypatch):
 
     @click.command()
     @training_options
-    def main(*, tag, seed, if_missing, as_json):
+    def main(*, tag, seed, if_missing, data_file, as_json):
         execute(prepare, tag=tag, if_missing=if_missing, as_json=as_json)
 
     return lambda *args, **env: CliRunner(catch_exceptions=False).invoke(main, args, env=env)
