@@ -84,8 +84,11 @@ def saved_graph(path: Path, weights: np.ndarray, *, ballast: int = 0) -> Path:
     return path
 
 
-def made(folder: Path, name: str, kind: str, *, seed: int = 2, ballast: int = 0) -> Artifact:
-    """One artifact of a model: ``good``, or what a file in ``faulty_models`` makes of it, or ``unfit`` with another input."""
+def made(folder: Path, name: str, kind: str, *, seed: int = 2, ballast: int = 0, **more: Any) -> Artifact:
+    """One artifact of a model: ``good``, or what a file in ``faulty_models`` makes of it, or ``unfit`` with another input.
+
+    ``more`` are further fields of its spec.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     names = [*NAMES[:-1], "other"] if kind == "unfit" else list(NAMES)
     features = FAULTY / f"{kind}.py"
@@ -100,6 +103,7 @@ def made(folder: Path, name: str, kind: str, *, seed: int = 2, ballast: int = 0)
             labels=LABELS,
             inputs=tuple(InputSpec(name=n, type="float") for n in names),
             card=CardSpec(owner="tests"),
+            **more,
         ),
         model=ModelFile(framework="onnx", file="model.onnx"),
         files={"model.onnx": saved_graph(folder / f"{name}-{kind}-{seed}.onnx", fitted(seed), ballast=ballast)},

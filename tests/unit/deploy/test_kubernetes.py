@@ -11,8 +11,8 @@ import yaml
 from ekiben.cli.app import main
 from ekiben.guards.admin_key import AdminKey
 from ekiben.registry.image import USER_ID
-from ekiben.rollout.signing import secret_of
 from ekiben.settings import load_settings
+from ekiben.state.webhooks import secret_of
 
 ROOT = Path(__file__).parents[3]
 FOLDER = ROOT / "deploy" / "kubernetes"
