@@ -20,7 +20,17 @@ from rich.console import Console
 from ekiben.settings import load_settings
 from ekiben.state.opening import open_control
 from load_tests.bench import ekiben_store, machine, promises
-from load_tests.bench.contestants import DEFAULT_PEERS, PEERS, PROJECT, Contestant, Workplace, contestants, ekiben_environ, ekiben_on_trial
+from load_tests.bench.contestants import (
+    DEFAULT_PEERS,
+    PEERS,
+    PROJECT,
+    UNLOGGED,
+    Contestant,
+    Workplace,
+    contestants,
+    ekiben_environ,
+    ekiben_on_trial,
+)
 from load_tests.bench.environments import ENVIRONMENTS, InstallFailed, cache_folder, ensure_environment
 from load_tests.bench.models import BenchModel, make_models
 from load_tests.bench.programs import LoadGeneratorMissing, ensure_program
@@ -149,10 +159,10 @@ def _prepare(course: Course, results: Results, *, folder: Path, cache: Path, con
     has_store = False
     with console.status("making the models"):
         models = make_models(folder / "onnx", wanted)
-        if "ekiben" in field or course.sides:
+        if {"ekiben", UNLOGGED} & field.keys() or course.sides:
             has_store = _fill_store(models, folder, results)
     if not has_store:
-        field.pop("ekiben", None)
+        field = {name: contestant for name, contestant in field.items() if name not in ("ekiben", UNLOGGED)}
     pythons = {}
     for name in [name for name, contestant in field.items() if contestant.environment]:
         with console.status(f"building the environment of {name}, the first time only"):

@@ -15,10 +15,13 @@ from load_tests.bench.sides import SIDES
 
 PEERS_FOLDER: Final = Path(__file__).resolve().parent / "peers"
 PROJECT: Final = PEERS_FOLDER.parents[2]
+UNLOGGED: Final = "ekiben-unlogged"
+# It comes right before Ekiben, which is asked first as it is: so the two loads that are compared are neighbours in time.
 PEERS: Final = (
-    "ekiben", *SIDES, "bentoml", "fastapi", "litserve", "mlserver", "kserve", "triton", "echo", "onnx-ceiling", "grpc-echo", "raw",
+    UNLOGGED, "ekiben", *SIDES, "bentoml", "fastapi", "litserve", "mlserver", "kserve", "triton",
+    "echo", "onnx-ceiling", "grpc-echo", "raw",
 )  # fmt: skip
-DEFAULT_PEERS: Final = ("ekiben", *SIDES, "bentoml", "fastapi", "echo", "onnx-ceiling", "grpc-echo", "raw")
+DEFAULT_PEERS: Final = (UNLOGGED, "ekiben", *SIDES, "bentoml", "fastapi", "echo", "onnx-ceiling", "grpc-echo", "raw")
 
 
 class Workplace(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,6 +66,7 @@ class Contestant(msgspec.Struct, frozen=True, kw_only=True):
         protocols: How it is asked; the first one also where it is overloaded.
         environment: The environment it needs; empty for the project's own.
         runs_model: False for the echoes.
+        is_overloaded: Whether it takes part in the overload too.
     """
 
     name: str
@@ -71,6 +75,7 @@ class Contestant(msgspec.Struct, frozen=True, kw_only=True):
     protocols: tuple[Protocol, ...]
     environment: str = ""
     runs_model: bool = True
+    is_overloaded: bool = True
 
     def expected(self, model: BenchModel, row: int) -> list[float]:
         """What must come for a row."""
@@ -81,6 +86,7 @@ def contestants() -> dict[str, Contestant]:
     """All servers, by name."""
     all_of_them = (
         _ekiben(),
+        _unlogged(),
         Contestant(
             name="bentoml",
             command=lambda start: _bentoml("bentoml_service:Bench", start.port),
@@ -127,6 +133,18 @@ def ekiben_on_trial() -> Contestant:
     """Ekiben for routes that belong to no rollout: without the controller, which would end them."""
     ekiben = _ekiben()
     return msgspec.structs.replace(ekiben, environ=lambda start: ekiben.environ(start) | {"EKIBEN_CONTROLLER": "off"})
+
+
+def _unlogged() -> Contestant:
+    """Ekiben without the inference log, asked for what shows its cost: in its first protocol, a row each."""
+    ekiben = _ekiben()
+    return msgspec.structs.replace(
+        ekiben,
+        name=UNLOGGED,
+        environ=lambda start: ekiben.environ(start) | {"EKIBEN_LOG": "off"},
+        protocols=(msgspec.structs.replace(ekiben.protocols[0], takes_rows=False),),
+        is_overloaded=False,
+    )
 
 
 def _plain(name: str, app: str, *, environment: str = "", runs_model: bool = True) -> Contestant:

@@ -17,7 +17,7 @@ class CpuTimes(msgspec.Struct, frozen=True):
 
     Attributes:
         server: By the server's processes.
-        client: By the load generators that have ended.
+        client: By the load generators: those that have ended, and those under way that were named.
         machine: By all processes of the machine.
         capacity: CPU seconds the machine has had, idle ones counted.
     """
@@ -44,11 +44,18 @@ class CpuUse(msgspec.Struct, frozen=True):
     noise_percent: float
 
 
-def read_cpu_times(pids: Iterable[int], proc: Path = PROC) -> CpuTimes:
-    """Reads the clocks; a process that has ended counts nothing."""
+def read_cpu_times(pids: Iterable[int], proc: Path = PROC, *, clients: Iterable[int] = ()) -> CpuTimes:
+    """Reads the clocks; a process that has ended counts nothing.
+
+    Args:
+        pids: The server's processes.
+        proc: Where Linux shows its processes.
+        clients: Load generators that are under way.
+    """
     machine, capacity = _machine_seconds(proc)
     times = os.times()
-    return CpuTimes(sum(_process_seconds(pid, proc) for pid in pids), times.children_user + times.children_system, machine, capacity)
+    server, client = (sum(_process_seconds(pid, proc) for pid in of) for of in (pids, clients))
+    return CpuTimes(server, client + times.children_user + times.children_system, machine, capacity)
 
 
 def cpu_use(before: CpuTimes, after: CpuTimes, answered: int, cores: int) -> CpuUse:

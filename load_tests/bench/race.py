@@ -127,7 +127,7 @@ class Race:
                         with noting_failure(heat, results, self._say):
                             self._load(heat, chosen, connections, results)
             if self._course.with_overload:
-                for heat in self._heats([server for server in servers if server.runs_model], "heavy", round_):
+                for heat in self._heats([server for server in servers if server.runs_model and server.is_overloaded], "heavy", round_):
                     with noting_failure(heat, results, self._say):
                         self._overload(heat, results)
 

@@ -7,18 +7,21 @@ from typing import Final
 
 from rich.table import Table
 
+from load_tests.bench.contestants import UNLOGGED
 from load_tests.bench.figures import median, summed
 from load_tests.bench.protocols import DATA, GRPC, REST, V2_BINARY, V2_JSON
 from load_tests.bench.raw_session import BATCHES
 from load_tests.bench.results import QUIET_PERCENT, Failure, LoadRecord, OverloadRecord, Promise, RawRecord, Results, ShadowRecord
 from load_tests.bench.routing_promises import over_plain, rate
-from load_tests.bench.sides import PLAIN, ROUTED, SHADOWED, SPLIT
+from load_tests.bench.sides import A_A, PLAIN, ROUTED, SHADOWED, SPLIT
 
 NAMES: Final = {
     PLAIN: "Ekiben",
-    ROUTED: "Ekiben, A/A split",
+    ROUTED: "Ekiben, router",
+    A_A: "Ekiben, A/A split",
     SPLIT: "Ekiben, split",
     SHADOWED: "Ekiben, shadow",
+    UNLOGGED: "Ekiben, no log",
     "bentoml": "BentoML batchable",
     "fastapi": "FastAPI + ONNX",
     "litserve": "LitServe",
@@ -157,7 +160,7 @@ def _overload_table(records: list[OverloadRecord]) -> Table:
 
 
 def _routed_table(records: list[LoadRecord]) -> Table:
-    title = f"{records[0].model}, one server with a route and without, in turns"
+    title = f"{records[0].model}, one server with a route and without, in turns under one load; errors: of all turns"
     numbers = ("workers", "connections", "rps", "of no route %", "p50 ms", "p99 ms", "CPU µs/request", "noise %", "turns")
     table = _table(title, "server", numbers=numbers, last="errors by status")
     for workers, connections in sorted({(r.workers, r.connections) for r in records}):

@@ -1,7 +1,7 @@
 """What a route costs: one Ekiben, measured with and without, in turns.
 
-At full load in a closed loop: the router, and a real split. At a constant rate that leaves cores free: a shadow, which is left
-out first where there is no room for it.
+At full load in a closed loop, see `full_load`: the router, and splits. At a constant rate that leaves cores free: a shadow, which is
+left out first where there is no room for it.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from ekiben.state.control import Control
 from ekiben.state.windows import Window
 from load_tests.bench.contestants import Contestant, Workplace
 from load_tests.bench.figures import percentile
+from load_tests.bench.full_load import FullLoad
 from load_tests.bench.heats import Heat, Served, noting_failure, serving
 from load_tests.bench.models import BenchModel
 from load_tests.bench.open_loop import Outcome
@@ -25,11 +26,10 @@ from load_tests.bench.overload import open_loop_plan, run_open_loop
 from load_tests.bench.procfs import CpuUse, cpu_use
 from load_tests.bench.programs import LoadGeneratorFailed
 from load_tests.bench.race import Course
-from load_tests.bench.results import Load, LoadRecord, Results, ShadowRecord
-from load_tests.bench.route_switch import RouteNotFollowed, RouteSwitch
+from load_tests.bench.results import Load, Results, ShadowRecord
+from load_tests.bench.route_switch import RouteSwitch
 from load_tests.bench.sides import (
     IN_CLOSED_LOOP,
-    ON_TRIAL_PERCENT,
     PLAIN,
     ROUTED_MODEL,
     SHADOWED,
@@ -51,8 +51,6 @@ _TIMER_MS: Final = 2.0
 
 _WRITTEN_S: Final = 2.0
 """Workers write once a second what happened."""
-
-_TOLERANCE_PERCENT: Final = 5.0
 
 
 class RoutingTrial:
@@ -97,13 +95,13 @@ class RoutingTrial:
     def run(self, results: Results) -> None:
         """Measures everything and adds it to the results; a server that fails is taken down, and the others go on."""
         course = self._course
-        closed = [side for side in course.sides if side in IN_CLOSED_LOOP]
+        closed = tuple(side for side in course.sides if side in IN_CLOSED_LOOP)
         connections = tuple(number for number in course.models.get(ROUTED_MODEL, ()) if number > 1)
         for round_ in range(course.rounds):
             for workers in course.workers if closed and connections else ():
                 heat = Heat(self._server, self._models[ROUTED_MODEL], workers, round_)
                 with noting_failure(heat, results, self._say):
-                    results.routed += self._at_full_load(heat, closed, connections)
+                    self._at_full_load(heat, (PLAIN, *closed), connections, results)
             for name in SHADOWED_MODELS if SHADOWED in course.sides else ():
                 if name in course.models:
                     heat = Heat(self._server, self._models[name], 1, round_)
@@ -112,42 +110,25 @@ class RoutingTrial:
 
     # ── at full load ─────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _at_full_load(self, heat: Heat, sides: list[str], connections: tuple[int, ...]) -> list[LoadRecord]:
-        """One server in closed loops, on each side in turn.
+    def _at_full_load(self, heat: Heat, sides: tuple[str, ...], connections: tuple[int, ...], results: Results) -> None:
+        """One server under one closed loop for each number of connections; the sides take turns under it.
 
         Raises:
             RouteNotFollowed: A route is not in force, or the arm on trial did not get its share.
         """
-        records: list[LoadRecord] = []
-        answered = dict.fromkeys((PLAIN, *sides), 0)
-        began = self._wall()
+        full_load = FullLoad(
+            place=self._place,
+            control=self._control,
+            wrk=self._wrk,
+            seconds=self._course.seconds,
+            say=self._say,
+            wall=self._wall,
+            sleep=self._sleep,
+        )
         with serving(heat, self._place) as served, self._switch(heat) as switch:
             served.check(heat.contestant.protocols[0])
-            for side in there_and_back(tuple(answered)):
-                self._take_side(served, switch, side)
-                answered[side] += self._closed_loop(served, _CONNECTIONS, _WARM_S).answered
-                for number in connections:
-                    record = self._turn(served, side, number)
-                    records.append(record)
-                    answered[side] += record.load.answered
-            self._sleep(_WRITTEN_S)
-        for side in sides:
-            percent = self._seen(heat, side, began).requests / max(answered[side], 1) * 100
-            if abs(percent - ON_TRIAL_PERCENT) > _TOLERANCE_PERCENT:
-                # A route that nobody followed costs nothing.
-                why = f"{percent:.1f} % of the requests went to the arm on trial; it must be {ON_TRIAL_PERCENT:g} %"
-                raise RouteNotFollowed(f"{side}: {why}")
-        return records
-
-    def _turn(self, served: Served, side: str, connections: int) -> LoadRecord:
-        heat, before = served.heat, served.server.cpu_times()
-        load = self._closed_loop(served, connections, math.ceil(self._course.seconds / 2))
-        served.server.check_alive()
-        cpu = cpu_use(before, served.server.cpu_times(), load.answered, self._cores)
-        self._say(f"{_named(heat, side)} · {connections} connections: {load.rps:,.0f} rps")
-        return LoadRecord(
-            peer=side, model=heat.model.name, workers=heat.workers, connections=connections, round=heat.round, load=load, cpu=cpu
-        )
+            for number in connections:
+                results.routed += full_load.measure(served, switch, sides, number)
 
     # ── at a rate that leaves cores free ─────────────────────────────────────────────────────────────────────────────
 
@@ -170,7 +151,7 @@ class RoutingTrial:
                 self._take_side(served, switch, side)
                 records.append(self._open_turn(served, side, capacity.rps))
             self._sleep(_WRITTEN_S)
-        compared = self._seen(heat, SHADOWED, began).compared
+        compared = self._shadow_since(heat, began).compared
         return [
             msgspec.structs.replace(r, computed_percent=round(compared / max(r.statuses.get("200", 0), 1) * 100, 1))
             if r.side == SHADOWED
@@ -214,10 +195,10 @@ class RoutingTrial:
         write_bodies(bodies, [asked.body for asked in protocol.requests(served.heat.model)])
         return run_wrk(self._wrk, served.url(protocol), bodies, connections=connections, seconds=seconds)
 
-    def _seen(self, heat: Heat, side: str, began: float) -> Window:
-        """What happened to what is on trial on a side, since the server was started."""
-        trial = on_trial(side)
-        assert trial is not None  # the plain side has nothing on trial
+    def _shadow_since(self, heat: Heat, began: float) -> Window:
+        """What happened to the shadow's rows since the server was started."""
+        trial = on_trial(SHADOWED)
+        assert trial is not None  # only the plain side has nothing on trial
         windows = self._control.windows.sum(heat.model.name, int(began), self._wall() + 1)
         return windows.get((trial.version, trial.arm), Window())
 

@@ -48,7 +48,7 @@ def rate(turns: Sequence[LoadRecord]) -> float | None:
 def _router(routed: Sequence[LoadRecord], case: Case | None) -> Promise:
     ratio = None if case is None else over_plain(routed, ROUTED, case)
     return Promise(
-        promise=f"router, {ROUTED_MODEL}: rps with an A/A split, of those without",
+        promise=f"router, {ROUTED_MODEL}: rps through it, of those without",
         where="" if case is None else f"{case[0]} worker{'' if case[0] == 1 else 's'}, {case[1]} connections",
         found=None if ratio is None else ratio * 100,
         target=ROUTER_PERCENT,

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -64,9 +64,13 @@ class RunningServer:
         main = {self._process.pid} if self._process.poll() is None else set()
         return main | marked_processes(self._mark)
 
-    def cpu_times(self) -> CpuTimes:
-        """The clocks now; see `procfs`."""
-        return read_cpu_times(self.pids())
+    def cpu_times(self, *, clients: Iterable[int] = ()) -> CpuTimes:
+        """The clocks now; see `procfs`.
+
+        Args:
+            clients: Load generators that are under way.
+        """
+        return read_cpu_times(self.pids(), clients=clients)
 
     def check_alive(self) -> None:
         """Makes sure that its main process runs.

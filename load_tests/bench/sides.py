@@ -17,10 +17,11 @@ from ekiben.state.windows import SHADOW
 
 PLAIN: Final = "ekiben"
 ROUTED: Final = "ekiben-routed"
+A_A: Final = "ekiben-aa"
 SPLIT: Final = "ekiben-split"
 SHADOWED: Final = "ekiben-shadow"
-SIDES: Final = (ROUTED, SPLIT, SHADOWED)
-IN_CLOSED_LOOP: Final = (ROUTED, SPLIT)
+SIDES: Final = (ROUTED, A_A, SPLIT, SHADOWED)
+IN_CLOSED_LOOP: Final = (ROUTED, A_A, SPLIT)
 """Those that are measured at full load; a shadow is the first thing that is left out there, and would show nothing."""
 
 ROUTED_MODEL: Final = "tabular"
@@ -30,7 +31,6 @@ SHARE_OF_CAPACITY: Final = 0.1
 
 CHAMPION_VERSION: Final = "bench"
 SECOND_VERSION: Final = "bench-2"
-ON_TRIAL_PERCENT: Final = 50.0
 _RULE: Final = HeaderRule("beta", CHALLENGER_ARM, (HeaderCondition("x-beta", "exact", "on"),))
 """A rule that no request of the benchmark fits: every request is looked at, and none is decided by it."""
 
@@ -41,26 +41,30 @@ class OnTrial(msgspec.Struct, frozen=True):
     Attributes:
         version: The version.
         arm: Its arm, as windows name it.
+        percent: The share of the users that meet it; of a shadow, of the rows that it gets.
     """
 
     version: str
     arm: str
+    percent: float
 
 
 def on_trial(side: str) -> OnTrial | None:
     """What is on trial on a side; None on the plain one."""
     return {
-        ROUTED: OnTrial(CHAMPION_VERSION, CHALLENGER_ARM),
-        SPLIT: OnTrial(SECOND_VERSION, CHALLENGER_ARM),
-        SHADOWED: OnTrial(SECOND_VERSION, SHADOW),
+        ROUTED: OnTrial(CHAMPION_VERSION, CHALLENGER_ARM, 100.0),
+        A_A: OnTrial(CHAMPION_VERSION, CHALLENGER_ARM, 50.0),
+        SPLIT: OnTrial(SECOND_VERSION, CHALLENGER_ARM, 50.0),
+        SHADOWED: OnTrial(SECOND_VERSION, SHADOW, 100.0),
     }.get(side)
 
 
 def route_of(side: str, model: str) -> Route | None:
     """A side's route; None for the plain one.
 
-    The routed side splits the champion from itself: all that a route costs, and batches as full as without. Both it and the split
-    belong to a rollout, so that their answers are kept to be joined with ground truth.
+    The routed side is the router alone: every request is looked at, its key hashed, and another arm answers it, which is the same
+    version, so batches are as full as without and hold one arm. The A/A split has both arms of one version in one batch, the split
+    two versions and two batches. All belong to a rollout, so that their answers are kept to be joined with ground truth.
 
     Args:
         side: ``ekiben``, or one of `SIDES`.
@@ -73,9 +77,19 @@ def route_of(side: str, model: str) -> Route | None:
     if side == SHADOWED:
         return Route(rollout=name, salt=name, arms=(Arm(CHALLENGER_ARM, trial.version),), shadows=(Shadow(trial.version),))
     route = Route(rollout=name, salt=name, arms=(Arm(trial.arm, trial.version),), rules=(_RULE,))
-    return reallocated(route, {trial.arm: ON_TRIAL_PERCENT})
+    return reallocated(route, {trial.arm: trial.percent})
 
 
 def there_and_back(sides: Sequence[str]) -> tuple[str, ...]:
     """The order in which sides take turns: a machine that gets slower by and by does so for the first and the others alike."""
     return (*sides, *reversed(sides[:-1]))
+
+
+def to_and_fro(sides: Sequence[str], passes: int) -> tuple[str, ...]:
+    """So many passes through the sides, every second one backwards: an even number of passes hides a trend of the machine from all.
+
+    Args:
+        sides: The sides.
+        passes: How many turns each has.
+    """
+    return tuple(side for n in range(passes) for side in (sides if n % 2 == 0 else reversed(sides)))

@@ -6,19 +6,23 @@ import re
 import time
 from pathlib import Path
 from types import SimpleNamespace
+from typing import get_args, get_type_hints
 
+import msgspec
 import pytest
 import yaml
 
 from ekiben import settings
+from ekiben.model.monitor_spec import AlertSpec, MonitorSpec, RetrainSpec
 from ekiben.model.rollout_spec import PlanSpec
 from ekiben.model.spec import load_spec
 from ekiben.monitoring import metrics
+from ekiben.monitoring.retraining import FAILED, FINISHED, REJECTED, STARTED
 from ekiben.rollout.plan import default_plan, plan_from_builtins, whole_plan
-from ekiben.rollout.signing import body_of, headers_of, secret_of
 from ekiben.serving.rest.admin_experiments import experiment_routes
 from ekiben.serving.rest.admin_rollouts import rollout_routes
 from ekiben.state.events import Event
+from ekiben.state.webhooks import body_of, headers_of, secret_of
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -153,3 +157,19 @@ def test_the_message_shown_is_one_that_is_sent():
     assert json.loads(body_of(event)) == sent
     names = {line.partition(":")[0] for line in head.splitlines()[1:]}
     assert names == set(headers_of("msg_1", 1, b"", b"secret"))
+
+
+def test_the_page_of_retraining_lists_what_the_spec_has():
+    text = (DOCS / "85-retraining.md").read_text()
+    section = text[text.index("| field | default | meaning |") :].split("\n\n")[0]
+    assert tuple(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)) == RetrainSpec.__struct_fields__
+    assert set(re.findall(r"^\| `(retrain_\w+)` \|", text, re.MULTILINE)) == {STARTED, FINISHED, REJECTED, FAILED}
+
+
+def test_the_page_of_monitoring_shows_rules_that_there_are_and_all_of_them():
+    page = (DOCS / "97-monitoring.md").read_text()
+    (example,) = blocks(page, "yaml")
+    monitor = msgspec.convert(yaml.safe_load(example)["monitor"], MonitorSpec)
+    assert [alert.when for alert in monitor.alerts] == ["drift", "quality", "error_rate"]
+    table = page[page.index("| `when` |") : page.index("The first three are judged")]
+    assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)[1:] == list(get_args(get_type_hints(AlertSpec)["when"]))

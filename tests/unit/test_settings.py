@@ -106,6 +106,21 @@ def test_a_route_begins_with_a_slash(name):
     assert load_settings({name: ""}) == load_settings({})
 
 
+# the log ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("uri", ["s3://bucket/folder", "gs://bucket", "az://container/x", "file:///shared/log", "memory://log"])
+def test_places_that_the_log_is_shipped_to(uri):
+    assert load_settings({"EKIBEN_LOG_URI": uri}).log_uri == uri
+    assert load_settings({"EKIBEN_LOG_URI": f"{uri}/"}).log_uri == uri
+
+
+@pytest.mark.parametrize("uri", ["bucket/folder", "/shared/log", "s3://", "s3:///", "ftp://host/x", "s3:bucket", "file://"])
+def test_places_that_it_cannot_be_shipped_to(uri):
+    with pytest.raises(SettingError, match=re.escape(f"EKIBEN_LOG_URI is {uri!r}; it must be a place like s3://bucket/folder")):
+        load_settings({"EKIBEN_LOG_URI": uri})
+
+
 # switches and files ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -188,3 +203,28 @@ def test_the_table_in_the_docstring_lists_every_setting():
     for name in (*of_platforms, "AIP_HTTP_PORT", "PORT", "K_SERVICE", "SAGEMAKER_BIND_TO_PORT"):
         assert f"``{name}``" in (settings.__doc__ or "")
     assert load_settings(dict.fromkeys(documented, "")) == load_settings({})
+
+
+# alerts ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_channels_of_alerts_are_addresses_and_files_that_hold_secrets(tmp_path):
+    for name in ("slack", "smtp"):
+        (tmp_path / name).write_text("https://secret")
+    found = load_settings(
+        {
+            "EKIBEN_SLACK_URL_FILE": str(tmp_path / "slack"),
+            "EKIBEN_SMTP_URL_FILE": str(tmp_path / "smtp"),
+            "EKIBEN_ALERT_EMAIL_TO": "ann@example.org, bob@example.org,",
+            "EKIBEN_ALERT_EMAIL_FROM": "ekiben@example.org",
+        }
+    )
+    assert (found.slack_url_file, found.smtp_url_file) == (tmp_path / "slack", tmp_path / "smtp")
+    assert (found.alert_email_to, found.alert_email_from) == (("ann@example.org", "bob@example.org"), "ekiben@example.org")
+    assert load_settings({}).alert_email_from == "ekiben@localhost"
+
+
+@pytest.mark.parametrize("address", ["ann", "@example.org", "ann@", "ann bob@example.org", "ann@example.org;bob@example.org x"])
+def test_an_address_that_is_none_is_named(address):
+    with pytest.raises(SettingError, match=r"EKIBEN_ALERT_EMAIL_TO has .*; it must be an address like ann@example\.org"):
+        load_settings({"EKIBEN_ALERT_EMAIL_TO": f"eve@example.org, {address}"})

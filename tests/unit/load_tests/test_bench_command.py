@@ -54,7 +54,7 @@ def test_everything_is_measured_unless_told_otherwise(run):
     assert result.exit_code == 0, result.output
     assert course.models == {"tabular": (1, 32, 64), "mlp": (32, 64, 128), "wide": (32,)}
     assert (course.workers, course.seconds, course.rounds, course.with_overload) == ((1, 2), 5.0, 1, True)
-    assert course.peers == ("ekiben", *SIDES, "bentoml", "fastapi", "echo", "onnx-ceiling", "grpc-echo", "raw")
+    assert course.peers == ("ekiben-unlogged", "ekiben", *SIDES, "bentoml", "fastapi", "echo", "onnx-ceiling", "grpc-echo", "raw")
     assert course.sides == SIDES
     assert course.protocols == ("rest", "v2-json", "v2-binary", "grpc", "data-rest", "data-v2-json", "data-v2-binary")
     written = json.loads(files[0].read_bytes())
@@ -112,10 +112,16 @@ def test_routes_alone_need_nobody_else(run, raced):
     assert programs == ("/usr/bin/wrk", "")
 
 
+def test_ekiben_without_its_log_needs_the_models_too(run, raced):
+    run("--peers", "ekiben-unlogged")
+
+    assert (set(raced[0][0].field), raced[0][0].has_store) == ({"ekiben-unlogged"}, True)
+
+
 def test_without_its_models_ekiben_takes_no_part(run, raced, monkeypatch):
     monkeypatch.setattr(command, "_fill_store", lambda *_: False)
 
-    run("--peers", "ekiben,ekiben-routed,bentoml")
+    run("--peers", "ekiben-unlogged,ekiben,ekiben-routed,bentoml")
 
     assert (set(raced[0][0].field), raced[0][0].has_store) == ({"bentoml"}, False)
 

@@ -31,6 +31,13 @@ def test_the_clocks_of_the_server_and_the_machine_are_read(proc):
     assert times.capacity == pytest.approx(1000 / TICKS)
 
 
+def test_a_load_generator_that_is_under_way_is_read_too(proc):
+    without, times = read_cpu_times([7], proc), read_cpu_times([7], proc, clients=[8])
+
+    assert times.server == pytest.approx(40 / TICKS)
+    assert times.client - without.client == pytest.approx(10 / TICKS, abs=0.5 / TICKS)
+
+
 def test_a_process_is_recognised_by_its_whole_mark(proc):
     assert marked_processes("MARK=x", proc) == {7}
 

@@ -196,6 +196,15 @@ def test_overload_is_a_multiple_of_the_capacity_measured_just_before(race):
 
 
 @pytest.mark.processes
+def test_only_who_is_to_be_is_overloaded(race):
+    spared = msgspec.structs.replace(_contestant("ekiben-unlogged"), is_overloaded=False)
+
+    results, calls, _ = race(spared, models={}, with_overload=True)
+
+    assert (results.overloads, calls) == ([], [])
+
+
+@pytest.mark.processes
 def test_the_raw_session_is_measured_in_a_process_of_its_own(race, tmp_path):
     models = make_models(tmp_path / "onnx", ["tabular"])
 

@@ -77,15 +77,17 @@ def test_each_protocol_of_a_server_has_its_own_line():
 
 def test_routes_stand_beside_what_the_same_server_does_without():
     turns = [
-        _record("ekiben", 10000), _record("ekiben-routed", 9800), _record("ekiben-split", 7000, errors={"503": 3}),
+        _record("ekiben", 10000), _record("ekiben-routed", 9800), _record("ekiben-aa", 9000),
+        _record("ekiben-split", 7000, errors={"503": 3}),
         _record("ekiben-routed", 9800), _record("ekiben", 10000), _record("ekiben", 5000, connections=64),
     ]  # fmt: skip
 
     text = _text(tables(Results(started="", machine={}, options={}, routed=turns), []))
 
-    without, routed, split = (_line(text, name) for name in ("Ekiben  ", "Ekiben, A/A split", "Ekiben, split"))
+    without, routed, aa, split = (_line(text, name) for name in ("Ekiben  ", "Ekiben, router", "Ekiben, A/A split", "Ekiben, split"))
     assert all(figure in without for figure in ("10,000", " - ", "2/2"))
     assert all(figure in routed for figure in ("9,800", "98.0", "2/2"))
+    assert all(figure in aa for figure in ("9,000", "90.0", "1/1"))
     assert all(figure in split for figure in ("7,000", "70.0", "1/1", "503: 3"))
     assert "5,000" in text
 

@@ -1,13 +1,12 @@
 import stat
 import sys
-import time
 
 import pytest
+from unit.load_tests.routed_world import World
 
 from ekiben.state.control import memory_control
-from ekiben.state.windows import Window, WindowKey
-from ekiben.state.workers import WorkerState
-from load_tests.bench import routing
+from ekiben.state.windows import Window
+from load_tests.bench import full_load, routing
 from load_tests.bench.contestants import Contestant, Workplace
 from load_tests.bench.heats import Heat
 from load_tests.bench.models import BenchModel
@@ -17,7 +16,7 @@ from load_tests.bench.protocols import own_json
 from load_tests.bench.race import Course
 from load_tests.bench.results import Results
 from load_tests.bench.routing import RoutingTrial, shadow_record
-from load_tests.bench.sides import CHAMPION_VERSION, SECOND_VERSION, SIDES
+from load_tests.bench.sides import SECOND_VERSION, SIDES
 
 # Answers the sum of the row.
 SERVER = """
@@ -51,36 +50,25 @@ def _model(name):
     return BenchModel(name=name, file="/none.onnx", task="tensor", rows=ROWS, answers=[[sum(r)] for r in ROWS], decimals=1)
 
 
-class Workers:
-    """What a server's workers do in the control database while the trial sleeps: follow every route, and say what happened."""
-
-    def __init__(self, control, windows, count=1):
-        self.control, self.windows, self.count = control, windows, count
-        self.routes = []
-        self.second = None
-
-    def sleep(self, _seconds):
-        routes = self.control.routes.all()
-        self.routes += [] if self.routes[-1:] == [routes] else [routes]
-        versions = {model: (CHAMPION_VERSION, *route.versions()) for model, route in routes.items()}
-        for n in range(self.count):
-            self.control.workers.say(WorkerState(id=str(n), versions=versions, generation=self.control.generation()))
-        self.second = self.second or int(time.time())
-        self.control.windows.add("0", [(WindowKey(model, *arm, self.second), window) for model, arm, window in self.windows])
-
-
 @pytest.fixture
 def trial(tmp_path, monkeypatch):
     """Runs a trial against a small server, with a wrk that only writes down how it was called and found so many answers."""
     monkeypatch.setattr("load_tests.bench.servers._IDLE_WINDOW_S", 0.05)
     monkeypatch.setattr(routing, "SETTLE_S", 0.1)
 
-    def run(*windows, answered=40, count=1, **course):
+    def run(*windows, answered=40, count=1, at_begin=lambda _world: None, **course):
         wrk = tmp_path / "wrk"
         wrk.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/calls\necho "{RESULT.format(answered)}"\n')
         wrk.chmod(wrk.stat().st_mode | stat.S_IXUSR)
         control = memory_control()
-        workers = Workers(control, windows, count)
+        world = World(control, workers=count, windows=windows)
+
+        def begin(*arguments, **named):
+            load = world.begin(*arguments, **named)
+            at_begin(world)
+            return load
+
+        monkeypatch.setattr(full_load, "LastingLoad", begin)
         defaults = {"models": {"tabular": (1, 8)}, "workers": (count,), "peers": SIDES, "protocols": (), "seconds": 0.4, "rounds": 1}
         said = []
         results = Results(started="", machine={}, options={}, routed=[], shadows=[], failures=[])
@@ -92,11 +80,12 @@ def trial(tmp_path, monkeypatch):
             control=control,
             wrk=str(wrk),
             say=said.append,
-            sleep=workers.sleep,
+            wall=world.wall,
+            sleep=world.sleep,
         ).run(results)
         assert control.routes.all() == {}, "the next server finds the same database"
         calls = (tmp_path / "calls").read_text().splitlines() if (tmp_path / "calls").exists() else []
-        return results, workers.routes, calls, said
+        return results, world, calls, said
 
     return run
 
@@ -105,38 +94,34 @@ def _window(version, arm, **numbers):
     return "tabular", (version, arm), Window(**numbers)
 
 
-# Each side warms up once a turn: of 40 answers a load, the routed side has 160, the split one 80.
-ROUTED = _window(CHAMPION_VERSION, "challenger", ok=80)
-SPLIT = _window(SECOND_VERSION, "challenger", ok=40)
-
-
 @pytest.mark.processes
-def test_routes_take_turns_on_one_server(trial):
-    results, routes, calls, said = trial(ROUTED, SPLIT, peers=("ekiben-routed", "ekiben-split"), count=2)
+def test_routes_take_turns_on_one_server_under_one_load_for_each_number_of_connections(trial):
+    results, world, calls, said = trial(models={"tabular": (1, 8, 16)}, peers=("ekiben-routed", "ekiben-split"), count=2)
 
     assert results.failures == []
-    assert [r.peer for r in results.routed] == ["ekiben", "ekiben-routed", "ekiben-split", "ekiben-routed", "ekiben"]
-    assert {(r.workers, r.connections, r.load.answered) for r in results.routed} == {(2, 8, 40)}
-    assert [route["tabular"].rollout if route else "" for route in routes] == [
-        "", "tabular-ekiben-routed", "tabular-ekiben-split", "tabular-ekiben-routed", "",
-    ]  # fmt: skip
-    assert len(calls) == 10, "a warm-up before each turn"
-    assert len({call.split()[7] for call in calls}) == 1, "one server all along"
-    assert "ekiben-routed · tabular · 2 workers · 8 connections: 40 rps" in said
+    sides = ["ekiben", "ekiben-routed", "ekiben-split"]
+    assert [(r.connections, r.peer) for r in results.routed] == [(n, s) for n in (8, 16) for s in (*sides, *reversed(sides))]
+    assert {(r.model, r.workers, r.load.rps) for r in results.routed} == {("tabular", 2, 100)}
+    assert [load.connections for load in world.loads] == [8, 16], "one connection has nothing to batch"
+    assert len({load.url for load in world.loads}) == 1, "one server all along"
+    assert calls == [], "no side has a load of its own"
+    assert "ekiben-split · tabular · 2 workers · 16 connections: 100 rps" in said
 
 
 @pytest.mark.processes
-@pytest.mark.parametrize(("ok", "percent"), [(0, "0.0"), (35, "43.8"), (46, "57.5")])
-def test_a_route_that_is_not_followed_is_no_measurement(trial, ok, percent):
-    results, _, _, _ = trial(_window(CHAMPION_VERSION, "challenger", ok=ok), peers=("ekiben-routed",))
+def test_what_was_measured_before_a_route_was_not_followed_stays(trial):
+    def stop_following(world):
+        world.shares = {"ekiben-aa": 20} if len(world.loads) > 1 else {}
 
-    assert results.routed == []
-    assert f"ekiben-routed: {percent} % of the requests went to the arm on trial; it must be 50 %" in results.failures[0].problem
+    results, _, _, _ = trial(models={"tabular": (8, 16)}, peers=("ekiben-aa",), at_begin=stop_following)
+
+    assert {r.connections for r in results.routed} == {8}
+    assert "ekiben-aa: 20.0 % of the requests went to the arm on trial; it must be 50 %" in results.failures[0].problem
 
 
 @pytest.mark.processes
 def test_a_shadow_is_measured_at_a_share_of_the_capacity(trial):
-    results, routes, calls, said = trial(
+    results, world, calls, said = trial(
         _window(SECOND_VERSION, "shadow", compared=4), peers=("ekiben-shadow",), answered=120, workers=(1, 2)
     )
 
@@ -145,7 +130,7 @@ def test_a_shadow_is_measured_at_a_share_of_the_capacity(trial):
     assert {(r.model, r.capacity_rps, r.rate, r.scheduled) for r in results.shadows} == {("tabular", 120.0, 12.0, 6)}
     assert [r.computed_percent for r in results.shadows] == [None, 66.7, None]
     assert all(r.statuses == {"200": 6} and 0 < r.p50_ms <= r.p99_ms for r in results.shadows)
-    assert [bool(route) for route in routes] == [False, True, False]
+    assert [bool(route) for route in world.routes] == [False, True, False]
     assert len(calls) == 2, "a warm-up and the capacity, and one worker only"
     assert any(line.startswith("ekiben-shadow · tabular · 1 worker · 12 rps: p99 ") for line in said)
 
@@ -175,8 +160,8 @@ def test_only_what_was_chosen_is_measured(trial):
         {"models": {"tabular": (1,)}, "peers": ("ekiben-routed",)},
         {"models": {"mlp": (8,)}, "peers": ("ekiben-routed", "ekiben-split")},
     ):
-        results, routes, calls, _ = trial(**course)
-        assert (results.routed, results.shadows, results.failures, routes, calls) == ([], [], [], [], [])
+        results, world, calls, _ = trial(**course)
+        assert (results.routed, results.shadows, results.failures, world.routes, calls) == ([], [], [], [], [])
 
 
 def test_the_first_second_of_an_open_loop_does_not_count():

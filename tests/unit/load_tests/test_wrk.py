@@ -1,12 +1,16 @@
 import http.server
+import os
 import shutil
 import stat
+import sys
 import threading
+import time
+from contextlib import contextmanager
 
 import pytest
 
 from load_tests.bench.programs import LoadGeneratorFailed
-from load_tests.bench.wrk import parse_result, run_wrk, write_bodies
+from load_tests.bench.wrk import LastingLoad, parse_result, run_wrk, write_bodies
 
 OUTPUT = """Running 2s test @ http://127.0.0.1:1/
   1 threads and 32 connections
@@ -19,6 +23,29 @@ def _program(folder, name, script):
     file.write_text(f"#!/bin/sh\n{script}\n")
     file.chmod(file.stat().st_mode | stat.S_IXUSR)
     return file
+
+
+@contextmanager
+def _answering():
+    """A server that answers everything with 200: where it is, and what it was sent."""
+    seen = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self):
+            seen.append((self.rfile.read(int(self.headers["Content-Length"])), self.headers["Content-Type"], self.headers["X-More"]))
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}/x", seen
+        server.shutdown()
 
 
 def test_only_answers_with_200_count_and_the_others_are_errors_by_status():
@@ -71,31 +98,99 @@ def test_wrk_that_does_not_end_is_given_up(tmp_path, monkeypatch):
         run_wrk(str(_program(tmp_path, "wrk", "exec sleep 5")), "http://127.0.0.1:1/x", tmp_path / "b", connections=1, seconds=1)
 
 
+@pytest.fixture
+def lasting(tmp_path):
+    """Begins a load with a wrk that does what it is told once it is stopped; gives the load when it is under way."""
+
+    def begin(at_the_end, *, meanwhile="time.sleep(20)"):
+        script = tmp_path / "lasting.py"
+        script.write_text(
+            f"import pathlib, signal, sys, time\ndef end(*_):\n    {at_the_end}\n    sys.exit()\nsignal.signal(signal.SIGINT, end)\n"
+            f"pathlib.Path({str(tmp_path / 'arguments')!r}).write_text(' '.join(sys.argv[1:]))\n{meanwhile}\n"
+        )
+        wrk = _program(tmp_path, "wrk", f'exec {sys.executable} -I -S {script} "$@"')
+        load = LastingLoad(str(wrk), "http://127.0.0.1:1/x", tmp_path / "b", connections=8, at_most_s=90)
+        while not (tmp_path / "arguments").exists():
+            time.sleep(0.01)
+        return load
+
+    return begin
+
+
+def _is_alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.mark.processes
+def test_a_lasting_load_goes_on_until_it_is_stopped(lasting, tmp_path):
+    with lasting(f"print({OUTPUT.splitlines()[2]!r})") as load:
+        load.check_under_way()
+        assert _is_alive(load.pid)
+        found = load.stop()
+
+    assert (found.answered, found.errors) == (2000, {"503": 30, "connect": 1, "timeout": 2})
+    arguments = (tmp_path / "arguments").read_text().split()
+    assert {"-t1", "-c8", "-d90s"} <= set(arguments)
+    assert arguments[-3:] == ["http://127.0.0.1:1/x", "--", str(tmp_path / "b")]
+
+
+@pytest.mark.processes
+def test_a_lasting_load_that_is_left_is_ended(lasting):
+    with pytest.raises(ZeroDivisionError), lasting("pass") as load:
+        raise ZeroDivisionError
+
+    assert not _is_alive(load.pid)
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize(
+    ("meanwhile", "problem"),
+    [("sys.exit('no such host')", "code 1: no such host"), (f"print({OUTPUT!r})", "ended before"), ("pass", "printed no result")],
+)
+def test_a_lasting_load_that_does_not_last_is_an_error(lasting, meanwhile, problem):
+    with lasting("pass", meanwhile=meanwhile) as load:
+        load._process.wait(10)
+        with pytest.raises(LoadGeneratorFailed, match=problem):
+            load.stop()
+
+
+@pytest.mark.processes
+def test_a_lasting_load_that_cannot_be_stopped_is_given_up(lasting, monkeypatch):
+    monkeypatch.setattr("load_tests.bench.wrk._GRACE_S", 0.2)
+
+    with lasting("time.sleep(20)") as load, pytest.raises(LoadGeneratorFailed, match="did not end"):
+        load.stop()
+
+    assert not _is_alive(load.pid)
+
+
+@pytest.mark.processes
+@pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
+def test_real_wrk_ends_when_it_is_told_to_and_says_what_it_got(tmp_path):
+    write_bodies(tmp_path / "bodies", [b"[]"])
+    with _answering() as (url, seen), LastingLoad(shutil.which("wrk"), url, tmp_path / "bodies", connections=2, at_most_s=60) as load:
+        while len(seen) < 2:
+            time.sleep(0.01)
+        time.sleep(0.2)
+        found = load.stop()
+
+    assert found.answered > 0
+    assert found.seconds < 30
+    assert found.errors == {}
+
+
 @pytest.mark.processes
 @pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
 def test_real_wrk_sends_each_body_byte_for_byte(tmp_path):
-    seen = set()
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_POST(self):
-            seen.add((self.rfile.read(int(self.headers["Content-Length"])), self.headers["Content-Type"], self.headers["X-More"]))
-            self.send_response(200)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        def log_message(self, *_):
-            pass
-
     bodies = [bytes(range(256)), b"12\n34", b"\n"]
     write_bodies(tmp_path / "bodies", bodies)
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    with _answering() as (url, seen):
         headers = {"Content-Type": "application/octet-stream", "X-More": "yes"}
-        url = f"http://127.0.0.1:{server.server_address[1]}/x"
         load = run_wrk(shutil.which("wrk"), url, tmp_path / "bodies", connections=2, seconds=1, headers=headers)
-        server.shutdown()
 
     assert load.answered >= len(bodies)
-    assert seen == {(body, "application/octet-stream", "yes") for body in bodies}
+    assert set(seen) == {(body, "application/octet-stream", "yes") for body in bodies}
