@@ -1,4 +1,4 @@
-# make serve · make train · make test · make bench · make load · make soak · make lint · make image · make sbom · make clean
+# make serve · make demo · make train · make test · make bench · make load · make soak · make lint · make image · make sbom · make clean
 # Everything happens in .venv and .ekiben beside this file; a second run does only what is missing.
 
 PYTHON ?= python3
@@ -7,10 +7,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 TOOLS := .tools
 PEERS ?= bentoml,fastapi
-ROUTES := ekiben-routed,ekiben-split,ekiben-shadow
+ROUTES := ekiben-routed,ekiben-aa,ekiben-split,ekiben-shadow
 export BENTOML_DO_NOT_TRACK ?= 1
 
-.PHONY: serve train test bench load soak lint image sbom tools clean help
+.PHONY: serve demo train test bench load soak lint image sbom tools clean help
 
 help:
 	@grep -E '^#' Makefile
@@ -19,7 +19,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Ekiben needs Python 3.11 or later; say make PYTHON=python3.11")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing pinned dependencies into $(VENV) (a few minutes the first time) …"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[serve,postgresql,tracing,train,dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[serve,postgresql,monitor,s3,tracing,train,dev]'
 	@touch $@
 
 train: $(VENV)/.installed
@@ -30,11 +30,15 @@ serve: train
 	@echo "Serving on http://localhost:$(PORT): Swagger UI at /, models at /v1/models, metrics at /metrics; gRPC and REST on port $(or $(EKIBEN_DATA_PORT),3001)"
 	@exec $(BIN)/bentoml serve service:svc --port $(PORT)
 
+# A year of flights in minutes: drift, ground truth, retraining, rollouts, and a page about it in demo-report/. DEMO_ARGS=--short for less.
+demo: $(VENV)/.installed
+	@exec $(BIN)/python -m load_tests.demo $(DEMO_ARGS)
+
 test: $(VENV)/.installed
 	@$(BIN)/python -m pytest --cov --cov-report=term:skip-covered $(PYTEST_ARGS)
 
 bench: $(VENV)/.installed
-	@$(BIN)/python -m load_tests.bench --peers ekiben,$(ROUTES),$(PEERS),echo,onnx-ceiling,grpc-echo,raw $(BENCH_ARGS)
+	@$(BIN)/python -m load_tests.bench --peers ekiben-unlogged,ekiben,$(ROUTES),$(PEERS),echo,onnx-ceiling,grpc-echo,raw $(BENCH_ARGS)
 
 # HOST=http://host:port (and GRPC=host:port) loads a running server; without it, one is started and stopped here.
 # A HOST that the shell happens to export is a machine's name and no address.
@@ -68,5 +72,5 @@ lint: $(VENV)/.installed
 	@$(BIN)/lint-imports
 
 clean:
-	rm -rf $(VENV) $(TOOLS) .ekiben sbom.json *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage* bench-results build dist
+	rm -rf $(VENV) $(TOOLS) .ekiben sbom.json demo-report *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage* bench-results build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -11,8 +11,8 @@ from packaging.utils import canonicalize_name
 
 from ekiben.errors import RegistryError
 
-PACKED_EXTRAS = ("serve", "postgresql", "tracing")
-"""Ekiben's own extras that an image has: which database and which collector it meets is known only where it runs."""
+PACKED_EXTRAS = ("serve", "postgresql", "monitor", "s3", "tracing")
+"""Ekiben's own extras that an image has: which database, object storage and collector it meets is known only where it runs."""
 
 FRAMEWORK_PACKAGES: Mapping[str, tuple[str, ...]] = {
     "onnx": ("onnxruntime",),
