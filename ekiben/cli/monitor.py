@@ -139,7 +139,6 @@ def status(name: str, *, models: Path, as_json: bool) -> None:
 
 def _opened(name: str, models: Path) -> tuple[Control, Checker, list[Watched]]:
     """The control database, what checks, and a model's versions that are watched, the champion first."""
-    from ekiben.errors import VersionNotFound  # noqa: PLC0415  as above
     from ekiben.monitoring.opening import open_checker  # noqa: PLC0415
     from ekiben.monitoring.watched import WatchedVersions  # noqa: PLC0415
     from ekiben.registry import open_registry  # noqa: PLC0415
@@ -149,10 +148,8 @@ def _opened(name: str, models: Path) -> tuple[Control, Checker, list[Watched]]:
     settings = load_settings()
     control = open_control(settings)
     registry = open_registry(settings, control=control)
+    registry.resolve(name)  # says which models there are where this is none of them
     versions = WatchedVersions(control, registry, models).of(name)
-    if not versions:
-        registry.resolve(name)  # says which models there are
-        raise VersionNotFound(f"{name} has no champion; `ekiben models alias {name} champion VERSION` names one")
     return control, open_checker(settings, control), versions
 
 

@@ -16,12 +16,10 @@ from prometheus_client import CollectorRegistry, Gauge
 from ekiben.errors import StateError
 from ekiben.monitoring.alerts import CHECKED_WITHIN_S
 from ekiben.monitoring.check_figures import figures_of
-from ekiben.state.aliases import Aliases
 from ekiben.state.checks import Check
 from ekiben.state.control import Control
 
 EVERY_S: Final = 10.0
-_CHAMPION: Final = "champion"
 _ALL_ARMS: Final = "all"
 
 Labels = tuple[str, ...]
@@ -34,16 +32,22 @@ class CheckGauges:
     Args:
         registry: Where the gauges belong.
         control: The control database.
-        aliases: Which version is champion.
+        champion: Model → the version that answers by default; None where there is none.
         models: The models that are served.
         wall: Seconds since the epoch.
     """
 
     def __init__(
-        self, registry: CollectorRegistry, control: Control, *, aliases: Aliases, models: Sequence[str], wall: Callable[[], float]
+        self,
+        registry: CollectorRegistry,
+        control: Control,
+        *,
+        champion: Callable[[str], str | None],
+        models: Sequence[str],
+        wall: Callable[[], float],
     ) -> None:
         self._control = control
-        self._aliases = aliases
+        self._champion = champion
         self._models = tuple(models)
         self._wall = wall
         known = {
@@ -90,7 +94,7 @@ class CheckGauges:
             self._show(name, values)
 
     def _watched(self, model: str) -> set[str]:
-        route, champion = self._control.routes.get(model), self._aliases.get(model).get(_CHAMPION)
+        route, champion = self._control.routes.get(model), self._champion(model)
         on_trial = () if route is None else (*(a.version for a in route.arms), *(s.version for s in route.shadows))
         return {*on_trial, *([champion] if champion else [])}
 

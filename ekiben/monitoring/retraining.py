@@ -186,10 +186,7 @@ class Retraining:
     def _champion(self, model: str) -> Watched:
         """The champion, by the rules that are in force now."""
         self._registry.resolve(model)  # says which models there are where this is none of them
-        versions = self._watched.of(model)
-        if not versions:
-            raise RetrainingError(f"{model} has no champion to be compared with; `ekiben models alias {model} champion VERSION` names one")
-        return versions[0]
+        return self._watched.of(model)[0]
 
     def _window(self, spec: ModelSpec, window_s: float | None, until: float | None) -> Window:
         end = self._wall() if until is None else until

@@ -11,7 +11,6 @@ from ekiben.errors import ArtifactError, SpecError, StateError, VersionNotFound
 from ekiben.model.artifact import Artifact
 from ekiben.model.monitor_spec import LogSpec
 from ekiben.model.spec import ModelSpec, load_spec
-from ekiben.registry.reference import CHAMPION
 from ekiben.registry.store import Registry, Version
 from ekiben.state.control import Control
 
@@ -57,7 +56,7 @@ class WatchedVersions:
         return self._registry.models()
 
     def of(self, model: str) -> list[Watched]:
-        """The champion of a model, first, and the versions on trial; none where it has no champion.
+        """The champion of a model, first, and the versions on trial; none where it has no version.
 
         Raises:
             RegistryError: The store cannot be read.
@@ -65,7 +64,7 @@ class WatchedVersions:
             StateError: The control database does not answer.
         """
         try:
-            champion = self._registry.resolve(f"{model}@{CHAMPION}")
+            champion = self._registry.resolve(model)  # the one that serves, also where nobody has named a champion
         except VersionNotFound:
             return []
         watched = [self._watched(champion, is_shadow=False)]

@@ -136,7 +136,7 @@ class Server:
         )
         self.data_app = BothProtocols(self.grpc.app, self.app)
         self._controller = ControllerThread(open_controller(settings, self.control, registry, self.recorder.worker))
-        gauges = CheckGauges(metrics.registry, self.control, aliases=registry.aliases, models=models, wall=metrics.wall)
+        gauges = CheckGauges(metrics.registry, self.control, champion=self._champion, models=models, wall=metrics.wall)
         self._gauges = ControllerThread(gauges, "ekiben-check-gauges")
         self._monitor = MonitorProcess(settings.home)
         self._listener = listener(self.data_app) if listener is not None else None
@@ -156,6 +156,10 @@ class Server:
             GroundTruth(control.truths, lambda model: self.host.find(model, None).spec, max_body_bytes=limit, wall=wall, kept=kept),
             admin,
         ]
+
+    def _champion(self, model: str) -> str | None:
+        served = self.host.snapshot.default.get(model)
+        return served.version if served is not None else None
 
     def _changed(self) -> None:
         self.app.rebuild_routes()

@@ -85,10 +85,13 @@ def test_the_status_shows_the_latest_checks_what_is_due_and_alerts(world):
     assert "now: 620 new predictions" in run("status", MODEL)
 
 
-def test_a_model_that_is_not_there_and_one_without_champion_are_said(world):
+def test_a_model_that_is_not_there_is_said(world):
     assert "there is no model 'other'" in run("check", "other", code=1)
+
+
+def test_where_nobody_has_named_a_champion_the_version_that_serves_is_shown(world):
     world.control.aliases.remove(MODEL, "champion")
-    assert "tiny has no champion; `ekiben models alias tiny champion VERSION` names one" in run("status", MODEL, code=1)
+    assert "tiny:v3" in run("status", MODEL)
 
 
 # run ─────────────────────────────────────────────────────────────────────────────────────────────────────────────────

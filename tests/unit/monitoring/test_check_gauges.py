@@ -29,7 +29,13 @@ def registry():
 
 @pytest.fixture
 def gauges(world, registry):
-    return CheckGauges(registry, world.control, aliases=world.registry.aliases, models=[MODEL, "other"], wall=world.wall)
+    return CheckGauges(
+        registry,
+        world.control,
+        champion=lambda model: world.registry.aliases.get(model).get("champion"),
+        models=[MODEL, "other"],
+        wall=world.wall,
+    )
 
 
 def add(world, kind="drift", outcome="bad", version="v1", arm="", time=None, report=None):

@@ -264,6 +264,6 @@ def test_the_files_are_plain_parquet_for_others(folder):
     segment(folder, "w-1", [row("a", temp=1.5)], described=head("1", inputs=(TEMP,)))
     segment(folder, "w-2", [row("b", who="x")], described=head("2", inputs=(WHO,)))
     to_parquet(folder)
-    (code,) = re.findall(r'duckdb.sql\("(SELECT [^"]+)"\)', (Path(__file__).parents[3] / "docs" / "90-inference-log.md").read_text())
+    (code,) = re.findall(r'duckdb\.sql\(\s*"(SELECT [^"]+)"\s*\)', (Path(__file__).parents[3] / "docs" / "90-inference-log.md").read_text())
     found = duckdb.sql(code.replace(".ekiben/inference_log", str(folder.path))).fetchall()
     assert [(model, str(date), n) for model, date, n in found] == [("m", DATE, 2)]

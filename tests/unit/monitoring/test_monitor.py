@@ -132,11 +132,11 @@ def test_errors_of_one_model_do_not_stop_another(world, make, monkeypatch, caplo
     assert len(kinds(world)) == 2
 
 
-def test_a_model_without_champion_is_left_alone(world, make):
+def test_where_nobody_has_named_a_champion_the_version_that_serves_is_watched(world, make):
     world.control.aliases.remove(MODEL, "champion")
     retrain = Retrains()
     make(retrain=retrain).tick()
-    assert (kinds(world), retrain.asked) == ([], [])
+    assert (kinds(world), retrain.asked) == ([], [MODEL])
 
 
 @pytest.mark.parametrize("problem", [OSError("the disk is full"), StateError("away")])

@@ -168,13 +168,6 @@ def test_a_model_that_there_is_not(world):
     assert w.events() == []
 
 
-def test_without_a_champion_there_is_nothing_to_compare_with(world):
-    w = world()
-    w.control.aliases.remove("tiny", "champion")
-    with pytest.raises(RetrainingError, match="tiny has no champion to be compared with; `ekiben models alias tiny champion VERSION`"):
-        w.retraining().run("tiny")
-
-
 def test_what_the_models_folder_says_is_in_force_at_once(world, tmp_path):
     w = world()
     monitor = MonitorSpec(min_rows=10, retrain=RetrainSpec(module="mine.train", window="30d"))

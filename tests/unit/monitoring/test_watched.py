@@ -31,10 +31,10 @@ def test_the_champion_comes_first_and_then_what_is_on_trial(world):
     assert names(world) == [("v3", False), ("v1", True), ("v2", False)]
 
 
-def test_a_model_without_champion_and_one_that_there_is_not_are_not_watched(world):
+def test_a_model_that_there_is_not_is_not_watched_and_of_one_without_champion_the_version_that_serves(world):
     assert world.watched.of("other") == []
     world.control.aliases.remove(MODEL, "champion")
-    assert names(world) == []
+    assert names(world) == [("v3", False)]
     assert world.watched.models() == [MODEL]
 
 
