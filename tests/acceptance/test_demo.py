@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections import Counter, defaultdict
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -91,13 +92,14 @@ def test_the_figures_agree_with_an_evaluation_of_the_same_rows(played):
         assert (quality["predictions"], quality["labelled"]) == (len(answers), len(reported))
         outputs, target = played.outputs(month, version, reported)
         score = outputs.arrays["probabilities"][:, 1].astype(np.float64)
+        # A handful of rows may be of one class, and then has no ROC-AUC.
         expected = {
-            "roc_auc": roc_auc_score(target, score),
-            "f1": f1_score(target, outputs.class_index),
-            "brier": brier_score_loss(target, score),
+            "roc_auc": partial(roc_auc_score, target, score),
+            "f1": partial(f1_score, target, outputs.class_index),
+            "brier": partial(brier_score_loss, target, score),
         }
         for name, (value, *_) in quality["metrics"].items():
-            assert value == pytest.approx(expected[name], abs=TOLERANCE), (month, version, arm, name)
+            assert value == pytest.approx(expected[name](), abs=TOLERANCE), (month, version, arm, name)
             compared += 1
     assert compared >= 3 * len(played.record["months"])
 

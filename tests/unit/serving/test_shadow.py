@@ -182,6 +182,11 @@ class Timed(SeenRuntime):
         return super().run(feeds, outputs)
 
 
+@pytest.fixture(autouse=True)
+def _gathers_for_a_moment(monkeypatch):
+    monkeypatch.setattr("ekiben.serving.shadow._GATHER_S", 0.03)
+
+
 @pytest.fixture
 def scenario():
     """Runs a coroutine function with a `World`."""
