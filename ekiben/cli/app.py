@@ -17,6 +17,7 @@ from ekiben.cli.monitor import monitor
 from ekiben.cli.predict import predict
 from ekiben.cli.printing import print_error
 from ekiben.cli.quality import quality
+from ekiben.cli.report import report
 from ekiben.cli.retrain import retrain
 from ekiben.cli.rollback import rollback
 from ekiben.cli.rollout import rollout
@@ -68,6 +69,7 @@ main.add_command(truth)
 main.add_command(log)
 main.add_command(quality)
 main.add_command(drift)
+main.add_command(report)
 main.add_command(retrain)
 main.add_command(controller)
 main.add_command(monitor)

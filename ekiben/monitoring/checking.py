@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import Any, Final
 
 import msgspec
@@ -22,6 +23,7 @@ SETTLE_S: Final = 2.0
 """Younger rows are left to the next check: their batch may not be in the log yet."""
 
 _SEGMENTS: Final = 20
+_NEEDED: Final = ("scipy", "sklearn")
 
 
 class Checker:
@@ -31,9 +33,13 @@ class Checker:
         log: The inference log.
         checks: Where checks are kept.
         truths: Ground truth.
+
+    Attributes:
+        missing: Libraries that checks need and that are not installed here.
     """
 
     def __init__(self, log: LogRows, checks: Checks, truths: Truths) -> None:
+        self.missing = [name for name in _NEEDED if find_spec(name) is None]
         self._log = log
         self._checks = checks
         self._truths = truths

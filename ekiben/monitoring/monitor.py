@@ -151,6 +151,15 @@ class Monitor:
         return self._is_holding and (self._clock() - self._renewed_at < TTL_S / 3 or self._has_lease())
 
     def _work(self, stop: threading.Event) -> None:
+        if self._checker.missing:
+            # Without the lease, so that another machine's monitor that can check may have it.
+            if self._said is None:
+                self._said = False
+                logger.warning(
+                    "without %s this monitor looks after the log and leaves checks and alerts to others; pip install 'ekiben[monitor]'",
+                    " and ".join(self._checker.missing),
+                )
+            return
         if not self._has_lease():
             return
         models = self._watched.models()

@@ -23,9 +23,12 @@ USER_ID: Final = 1034
 
 _STRIP: Final = r"""find /app/.venv/lib/python*/site-packages -type d \( -name tests -o -name test \) -prune -exec rm -rf {} + && \
     find /app/.venv/lib/python*/site-packages -type f \( -name '*.pyi' -o -name '*.[ch]' -o -name '*.[ch]pp' -o -name '*.py[xd]' \
-    -o -name '*.a' -o -path '*/onnxruntime/capi/libonnxruntime.so*' \) -delete"""
-"""Takes away what no process reads that serves: the tests of packages, type stubs, C sources, and the library that ONNX Runtime
-ships for C programs beside its Python module, which has the same code linked in."""
+    -o -name '*.a' -o -path '*/onnxruntime/capi/libonnxruntime.so*' \
+    -o -path '*/pyarrow/libarrow_flight.so*' -o -path '*/pyarrow/_flight.*' -o -path '*/pyarrow/libarrow_s3.so*' \
+    -o -path '*/pyarrow/_s3fs.*' \) -delete"""
+"""Takes away what no process reads that serves: the tests of packages, type stubs, C sources, the library that ONNX Runtime
+ships for C programs beside its Python module, which has the same code linked in, and the parts of pyarrow for Flight and S3:
+s3fs is used."""
 
 _STAGE: Final = r"""true
 

@@ -9,10 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from click.testing import CliRunner
 
-from ekiben.cli import main
-from ekiben.registry import open_registry
+from ekiben.registry import BentoRegistry
 from ekiben.settings import load_settings
 from ekiben.state.opening import open_control
 from ekiben.state.truth import Truth
@@ -67,52 +65,59 @@ def log_flights(home):
         kept.report(truths[start : start + 10_000])
 
 
+def ekiben(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """In a process of its own, as BentoML remembers its home for as long as a process lives."""
+    return subprocess.run([sys.executable, "-m", "ekiben", *arguments], capture_output=True, text=True, check=False, timeout=300)
+
+
 @pytest.fixture
 def retrain(home):
     """Runs ``ekiben retrain flight_delay`` as if it were a day."""
 
     def run(day: str, *arguments: str) -> dict:
-        done = CliRunner(catch_exceptions=False).invoke(main, ["retrain", "flight_delay", "--until", day, "--json", *arguments])
-        assert done.exit_code == 0, done.stderr
+        done = ekiben("retrain", "flight_delay", "--until", day, "--json", *arguments)
+        assert done.returncode == 0, done.stderr
         return json.loads(done.stdout) | {"progress": done.stderr}
 
     return run
 
 
-def test_in_october_the_new_version_is_worse_and_no_rollout_starts(retrain):
+def registry_of(home, control) -> BentoRegistry:
+    return BentoRegistry(control.aliases, home=home.parent / "store")
+
+
+def test_in_october_the_new_version_is_worse_and_no_rollout_starts(home, retrain):
     done = retrain("2013-11-01")
     assert done["outcome"] == "rejected"
     assert done["comparison"]["low"] <= 0
     assert done["comparison"]["challenger"] < done["comparison"]["champion"]
     assert done["rollout"] is None
-    settings = load_settings()
-    control = open_control(settings)
+    control = open_control(load_settings())
     kinds = [e.kind for e in control.events.find(model="flight_delay")]
     assert kinds[-2:] == ["retrain_started", "retrain_rejected"]
     assert control.rollouts.find(model="flight_delay") == []
-    registry = open_registry(settings, control=control)
+    registry = registry_of(home, control)
     assert registry.resolve("flight_delay").version == "spring"
     assert registry.has("flight_delay", done["challenger"])
 
 
-def test_in_july_the_new_version_is_better_and_goes_on_trial_in_shadow(retrain):
+def test_in_july_the_new_version_is_better_and_goes_on_trial_in_shadow(home, retrain):
     done = retrain("2013-08-01", "--trigger", "data drifted in 3 checks in a row")
     assert done["outcome"] == "better"
     assert done["comparison"]["low"] > 0
     assert done["rows"] + done["held_back"] == done["answered"] > 20_000
     assert "Train on" in done["progress"]
-    settings = load_settings()
-    control = open_control(settings)
+    control = open_control(load_settings())
     [rollout] = control.rollouts.find(model="flight_delay", active=True)
     assert (rollout.id, rollout.champion, rollout.challenger) == (done["rollout"], "spring", done["challenger"])
     assert rollout.plan.steps[0].shadow is not None
-    made = open_registry(settings, control=control).resolve(f"flight_delay:{done['challenger']}").artifact().manifest.provenance.data
+    made = registry_of(home, control).resolve(f"flight_delay:{done['challenger']}").artifact().manifest.provenance.data
     assert made["name"] == "inference log"
     assert made["retrained_from"] == "flight_delay:spring"
     assert made["since"] == "2013-04-03T00:00:00+00:00"
     assert (made["rows"], made["labelled_share"], made["trigger"]) == (done["rows"], 1.0, "data drifted in 3 checks in a row")
 
-    again = CliRunner().invoke(main, ["retrain", "flight_delay"])
-    assert again.exit_code == 1
+    again = ekiben("retrain", "flight_delay")
+    assert again.returncode == 1
     assert f"{rollout.id} is active" in again.stderr
     assert "ekiben rollout abort flight_delay" in again.stderr

@@ -30,7 +30,7 @@ pytestmark = [
 ROOT = Path(__file__).parents[2]
 BASE = "localhost/ekiben-base:bookworm"
 IMAGE = "localhost/ekiben:latest"
-LARGEST_MB = 450
+LARGEST_MB = 600
 STRICT = ("--read-only", "--cap-drop", "all", "--security-opt", "no-new-privileges", "--memory", "1g", "--tmpfs", "/tmp")
 
 

@@ -132,6 +132,17 @@ def test_errors_of_one_model_do_not_stop_another(world, make, monkeypatch, caplo
     assert len(kinds(world)) == 2
 
 
+def test_without_the_libraries_it_looks_after_the_log_and_leaves_the_lease_to_others(world, make, caplog):
+    world.answer(600)
+    world.checker.missing = ["scipy"]
+    kept = []
+    monitor = make(keep_log=lambda: kept.append(1))
+    monitor.tick()
+    monitor.tick()
+    assert (len(kept), kinds(world), world.control.leases.holder("monitor")) == (2, [], None)
+    assert caplog.text.count("without scipy this monitor looks after the log") == 1
+
+
 def test_where_nobody_has_named_a_champion_the_version_that_serves_is_watched(world, make):
     world.control.aliases.remove(MODEL, "champion")
     retrain = Retrains()
