@@ -15,9 +15,10 @@ from ekiben.errors import NotReady, PredictionFailed, QueueFull
 from ekiben.model import InputSpec
 from ekiben.model.rollout_spec import RoutingSpec
 from ekiben.rollout.router import hash_of, seed_of
-from ekiben.serving.arm_record import Sample, window_of
+from ekiben.serving.arm_record import Sample
 from ekiben.serving.grpc.status import Code
 from ekiben.state.routes import SLOTS, Arm, HeaderCondition, HeaderRule, Shadow, SlotRange
+from ekiben.state.windows import Window
 
 SALT = "1.plane"
 TRIAL = {"rollout": "plane-1", "salt": SALT, "arms": (Arm("challenger", "2"),)}
@@ -77,12 +78,10 @@ def arm(answer) -> tuple[str, str]:
     return answer.headers[b"x-model-version"].decode(), answer.headers[b"x-model-arm"].decode()
 
 
-def window(serving, version: str, name: str):
-    return window_of(serving.thread.run(_taken(serving.record("plane", version, name))))
-
-
-async def _taken(record):
-    return record.take()
+def window(serving, version: str, name: str) -> Window:
+    """All that happened so far; by way of the recorder, which takes what there is at moments of its own."""
+    serving.thread.run(serving.server.recorder.write())
+    return serving.control.windows.sum("plane", 0, 1e12).get((version, name), Window())
 
 
 # who answers ─────────────────────────────────────────────────────────────────────────────────────────────────────────
