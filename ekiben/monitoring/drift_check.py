@@ -25,6 +25,7 @@ import pyarrow.compute as pc
 from ekiben.model.rollout_spec import seconds
 from ekiben.model.spec import ModelSpec
 from ekiben.monitoring.drift import DriftReport, ReferenceKind, drift_of
+from ekiben.monitoring.ground_truth import ReadsLog
 
 MOST_ROWS: Final = 1_000_000
 """Beyond that, every second, third … row is looked at: more would say nothing new and might not fit into memory."""
@@ -33,20 +34,8 @@ _FORMER_YEARS: Final = 3
 _MONTHS: Final = 12
 
 
-class LogRows(Protocol):
-    """Where rows are read; `ekiben.monitoring.log_reader.LogReader` is one."""
-
-    def read(
-        self,
-        model: str,
-        *,
-        since: float,
-        until: float,
-        columns: Sequence[str] | None = None,
-        version: str | None = None,
-        shadows: bool = False,
-    ) -> pa.Table:
-        """Rows answered in [since, until), seconds since the epoch, sorted by time."""
+class LogRows(ReadsLog, Protocol):
+    """Where rows are read and counted; `ekiben.monitoring.log_reader.LogReader` is one."""
 
     def count(self, model: str, *, since: float, until: float) -> int:
         """How many rows there are in that time."""
