@@ -45,7 +45,8 @@ def share_estimate(k: int, n: int) -> Estimate:
     share, z2 = k / n, _ERRORS_WIDE**2
     middle = (share + z2 / (2 * n)) / (1 + z2 / n)
     half = _ERRORS_WIDE * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n)) / (1 + z2 / n)
-    return Estimate(share, max(middle - half, 0.0), min(middle + half, 1.0))
+    # Of none and of all an end is 0 and 1 exactly, which rounding would miss by a hair.
+    return Estimate(share, max(middle - half, 0.0) if k else 0.0, min(middle + half, 1.0) if k < n else 1.0)
 
 
 def mean_estimate(values: Numbers) -> Estimate:

@@ -68,3 +68,10 @@ def test_an_interval_keeps_to_what_can_be():
     found = around(0.99, 0.1, low=0.0, high=1.0)
     assert (found.high, found.low) == (1.0, pytest.approx(0.794, abs=1e-3))
     assert around(1.0, 0.0, one_more=0.01, high=1.0).low == pytest.approx(1 - 0.0196, abs=1e-4)
+
+
+@pytest.mark.parametrize("n", [1, 7, 50, 1003])
+def test_the_share_of_none_and_of_all_ends_exactly(n):
+    assert share_estimate(0, n).low == 0.0
+    assert share_estimate(n, n).high == 1.0
+    assert share_estimate(0, n).high == pytest.approx(1 - share_estimate(n, n).low)
