@@ -19,9 +19,9 @@ from ekiben.model.spec import QualitySpec
 from ekiben.monitoring.drift import drift_of
 from ekiben.monitoring.ground_truth import joined
 from ekiben.monitoring.quality import quality_of
-from ekiben.registry import open_registry
+from ekiben.registry import BentoRegistry
 from ekiben.settings import load_settings
-from ekiben.state import memory_control
+from ekiben.state import MemoryAliases, memory_control
 from ekiben.state.truth import Truth
 from training.command import MODELS
 from training.datasets import load_flights
@@ -43,7 +43,7 @@ def version(tmp_path_factory):
             patch.setenv(name, value)
         command = [sys.executable, "-m", "training.flight_delay", "--tag", "flight_delay:spring", "--json"]
         subprocess.run(command, check=True, capture_output=True, env=dict(os.environ))
-        yield open_registry(load_settings()).resolve("flight_delay").artifact()
+        yield BentoRegistry(MemoryAliases(), home=folder / "store").resolve("flight_delay:spring").artifact()
 
 
 @pytest.fixture(scope="module")
