@@ -85,6 +85,10 @@ class Outputs:
         index = None if self.class_index is None else self.class_index[start:stop]
         return Outputs(stop - start, arrays, self.labels, index, self.threshold)
 
+    def bare(self) -> Outputs:
+        """The same arrays for whoever keeps them: what `rows` makes of them for the answers goes with the answers."""
+        return Outputs(self.n, self.arrays, self.labels, self.class_index, self.threshold)
+
     def pick(self, rows: Array) -> Outputs:
         """The rows of an array of indices, as copies."""
         arrays = {name: array[rows] for name, array in self.arrays.items()}

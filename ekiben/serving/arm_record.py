@@ -152,7 +152,7 @@ class ArmRecord:
         if latencies:
             self.metrics.answered(latencies)
         if self.exposes and self.has_scores:
-            taken.outputs += rows
+            taken.outputs += [(outputs.bare(), start, stop) for outputs, start, stop in rows]
         for outputs, start, stop in rows:
             if outputs.class_index is not None:
                 self.metrics.classes(outputs.class_index if stop - start == outputs.n else outputs.class_index[start:stop])
@@ -160,7 +160,7 @@ class ArmRecord:
     def keep(self, request: Named, answer: Answer) -> None:
         """Keeps the answer of a request that is in the sample, to be joined later."""
         if self.exposes and (rows := self.sample.room(answer.stop - answer.start)):
-            self._taken.exposed.append((request, (answer.outputs, answer.start, answer.start + rows), self.wall()))
+            self._taken.exposed.append((request, (answer.outputs.bare(), answer.start, answer.start + rows), self.wall()))
 
     def failed(self, errors: Iterable[RequestError], seconds: float) -> None:
         """Requests ended without a prediction, and took so many seconds together."""

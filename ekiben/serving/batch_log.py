@@ -53,7 +53,8 @@ def _of(members: list[Pending], answer: Answer, ended: float, time: float) -> Lo
         outputs=outputs,
         request_ids=["" if call is None else call.request_id for call in calls],
         arms=[],
-        keys=["" if call is None or (key := call.key) is None else key for call in calls],
+        # Where the request's id is the routing key, it is said already.
+        keys=["" if call is None or (key := call.key) is None or key is call.request_id else key for call in calls],
         latencies=[ended - pending.received for pending in members],
         rows=[pending.n for pending in members] if outputs.n > len(members) else None,
         time=time,

@@ -110,7 +110,7 @@ class VersionRecord:
     def _of_several_arms(self, report: BatchReport, records: list[ArmRecord]) -> None:
         """Keeps a batch that was answered whole, for several arms, to be split with others like it."""
         members, ended = report.members, report.ended
-        outputs = report.outputs if self._champion.has_scores else None
+        outputs = report.outputs.bare() if report.outputs is not None and self._champion.has_scores else None
         rows = [pending.n for pending in members] if outputs is not None and outputs.n > len(members) else None
         self._mixed.append(_Mixed(records, [ended - pending.received for pending in members], rows, ended - report.started, outputs))
 

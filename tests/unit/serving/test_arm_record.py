@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import sys
 
 import msgspec
 import numpy as np
@@ -118,6 +119,17 @@ def test_while_no_rollout_runs_nobody_looks_at_scores(make, collectors):
     record.metrics.write()
     labels = {"model": "m", "version": "1", "arm": "challenger", "class": "yes"}
     assert collectors.get_sample_value("ekiben_prediction_distribution", labels) == 1
+
+
+def test_what_is_kept_of_answers_does_not_keep_the_rows_that_were_made_to_answer(make):
+    record = make()
+    outputs = binary(0.25, 0.75)
+    made = outputs.rows()
+    record.answered([0.01], [(0.005, 1)], [(outputs, 0, 2)])
+    record.keep(Request("r-1"), rows(outputs, 0, 2))
+    del outputs
+    assert sys.getrefcount(made) == 2  # this function's, and the argument's
+    assert windowed(record).classes == {"no": 1, "yes": 1}
 
 
 def test_a_regressor_has_scores_and_no_classes(make):

@@ -10,7 +10,7 @@ from ekiben.errors import PredictionFailed
 from ekiben.model import InputSpec
 from ekiben.model.outputs import Outputs
 from ekiben.model.signature import Signature
-from ekiben.monitoring.log_schema import head_of, table_of
+from ekiben.monitoring.log_table import head_of, table_of
 from ekiben.serving.batch_log import logged_rows
 from ekiben.serving.batch_run import Answer, BatchReport, Pending
 from ekiben.state.routes import Arm, Shadow, SlotRange
@@ -81,6 +81,12 @@ def test_arms_and_keys(tiny):
         ("a", "2", "challenger", "ann"),
         ("b", "1", "pinned", None),
     ]
+
+
+def test_a_request_id_that_is_the_routing_key_is_not_said_twice(tiny):
+    tiny.route("tiny", rollout="t", salt="s", arms=(Arm("challenger", "2"),), slots=(SlotRange(0, 10_000, "challenger"),))
+    ask(tiny, "a", ROW)
+    assert [(r["request_id"], r["arm"], r["key"]) for r in rows(tiny)] == [("a", "challenger", None)]
 
 
 def test_what_the_champion_answered_for_a_failing_arm(tiny, monkeypatch):
