@@ -19,7 +19,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Ekiben needs Python 3.11 or later; say make PYTHON=python3.11")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing pinned dependencies into $(VENV) (a few minutes the first time) …"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[serve,postgresql,monitor,report,s3,tracing,train,dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[serve,postgresql,monitor,report,redis,s3,tracing,train,dev]'
 	@touch $@
 
 train: $(VENV)/.installed
@@ -35,7 +35,7 @@ demo: $(VENV)/.installed
 	@exec $(BIN)/python -m load_tests.demo $(DEMO_ARGS)
 
 test: $(VENV)/.installed
-	@$(BIN)/python -m pytest --cov --cov-report=term:skip-covered $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n auto --dist loadgroup --cov --cov-report=term:skip-covered $(PYTEST_ARGS)
 
 bench: $(VENV)/.installed
 	@$(BIN)/python -m load_tests.bench --peers ekiben-unlogged,ekiben,$(ROUTES),$(PEERS),echo,onnx-ceiling,grpc-echo,raw $(BENCH_ARGS)
@@ -51,7 +51,7 @@ load: train
 soak: train
 	@$(LOAD) --shape soak $(LOAD_ARGS)
 
-# BASE_IMAGE, IMAGE, BUILDER and VERSIONS choose what docs/50-container.md says.
+# BASE_IMAGE, IMAGE, BUILDER, VERSIONS and EXTRAS choose what docs/50-container.md says.
 image: train
 	@BENTOML=$(BIN)/bentoml deploy/image/build.sh
 

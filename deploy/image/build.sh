@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Builds the Bento and its image with what there is: docker, podman or buildah.
 #   BASE_IMAGE=python:3.11-slim IMAGE=ekiben BUILDER=docker VERSIONS="flight_delay:20261124-172141" deploy/image/build.sh
+# EXTRAS=monitor makes the image of a fleet's one monitor, which can also check what was logged.
 # The image gets the tags IMAGE:<the Bento's version> and IMAGE:latest. The last line is the first of these.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -22,6 +23,7 @@ fi
 arguments=()
 [ -z "${BASE_IMAGE:-}" ] || arguments+=(--arg "base_image=$BASE_IMAGE")
 [ -z "${VERSIONS:-}" ] || arguments+=(--arg "versions=$VERSIONS")
+[ -z "${EXTRAS:-}" ] || arguments+=(--arg "extras=$EXTRAS")
 tag=$("$bentoml" build --output tag "${arguments[@]}" | sed -n 's/^__tag__://p')
 [ -n "$tag" ] || { echo "bentoml build gave no Bento; run it alone to see why" >&2; exit 1; }
 version=${tag#*:}

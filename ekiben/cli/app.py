@@ -7,10 +7,12 @@ from typing import Any
 import click
 
 from ekiben import __version__
+from ekiben.cli.audit import audit
 from ekiben.cli.controller import controller
 from ekiben.cli.database import database
 from ekiben.cli.drift import drift
 from ekiben.cli.experiment import experiment
+from ekiben.cli.keys import keys
 from ekiben.cli.log import log
 from ekiben.cli.models import models
 from ekiben.cli.monitor import monitor
@@ -22,7 +24,10 @@ from ekiben.cli.retrain import retrain
 from ekiben.cli.rollback import rollback
 from ekiben.cli.rollout import rollout
 from ekiben.cli.truth import truth
-from ekiben.errors import EkibenError
+from ekiben.errors import EkibenError, LogError
+
+_OF_MONITOR = ("pyarrow", "duckdb", "scipy", "sklearn")
+"""What the extra ``monitor`` brings: a server has none of it."""
 
 
 class EkibenGroup(click.Group):
@@ -38,6 +43,11 @@ class EkibenGroup(click.Group):
             return super().invoke(ctx)
         except EkibenError as e:
             raise Failed(e) from e
+        except ModuleNotFoundError as e:
+            name = (e.name or "").partition(".")[0]
+            if name not in _OF_MONITOR:
+                raise
+            raise Failed(LogError(f"this needs {name}, which is not installed here; pip install 'ekiben[monitor]'")) from e
 
 
 class Failed(click.ClickException):
@@ -71,6 +81,8 @@ main.add_command(quality)
 main.add_command(drift)
 main.add_command(report)
 main.add_command(retrain)
+main.add_command(keys)
+main.add_command(audit)
 main.add_command(controller)
 main.add_command(monitor)
 main.add_command(database)

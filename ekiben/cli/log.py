@@ -13,6 +13,7 @@ from ekiben.cli.printing import json_option, print_json, print_note, print_table
 
 if TYPE_CHECKING:
     from ekiben.model.monitor_spec import LogSpec
+    from ekiben.monitoring.kept import Kept
     from ekiben.monitoring.log_status import LogStatus
     from ekiben.settings import Settings
 
@@ -101,25 +102,39 @@ def status(*, as_json: bool) -> None:
 @log.command()
 @json_option
 def compact(*, as_json: bool) -> None:
-    """Turn finished parts of this host's log into Parquet, ship them, and delete what is too old; the monitor does so by itself."""
+    """Turn finished parts of this host's log into Parquet, ship them, and delete what is too old; the monitor does so by itself.
+
+    What other hosts shipped without pyarrow becomes Parquet too; without pyarrow here, finished parts are shipped as they are.
+    """
     from ekiben.errors import LogError  # noqa: PLC0415  commands import what they need when they run
     from ekiben.monitoring.log_keeper import open_keeper  # noqa: PLC0415
     from ekiben.settings import load_settings  # noqa: PLC0415
 
     settings = load_settings()
-    kept = open_keeper(settings, _specs(settings)).run_once()
+    keeper = open_keeper(settings, _specs(settings))
+    kept = keeper.run_once()
+    if not kept.is_busy and not kept.problems:
+        kept = kept.with_taken(keeper.take_in())
     if kept.is_busy:
         raise LogError("another process of this host is at it; a monitor does this by itself")
     if as_json:
         print_json(kept)
     else:
-        made = kept.compacted
-        click.echo(f"{made.segments} segments with {made.rows} rows are {made.files} files now")
-        click.echo(f"{kept.shipped_files} files were shipped, {kept.expired_files} deleted ({size(kept.expired_bytes)})")
-        for name in made.damaged:
-            print_note(f"{name} cannot be read; it was moved aside as {name}.damaged")
+        _print_kept(kept)
     if kept.problems:
         raise LogError("; ".join(kept.problems))
+
+
+def _print_kept(kept: Kept) -> None:
+    made = kept.compacted
+    click.echo(f"{made.segments} segments with {made.rows} rows are {made.files} files now")
+    if kept.taken_in:
+        click.echo(f"{kept.taken_in} of the segments were other hosts', and were shipped as they are")
+    if kept.shipped_segments:
+        click.echo(f"{kept.shipped_segments} segments were shipped as they are: a monitor elsewhere makes files of them")
+    click.echo(f"{kept.shipped_files} files were shipped, {kept.expired_files} deleted ({size(kept.expired_bytes)})")
+    for name in made.damaged:
+        print_note(f"{name} cannot be read; it was moved aside as {name}.damaged")
 
 
 def _span(since: str | None, until: str | None) -> tuple[float, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -120,12 +121,13 @@ def status(name: str, *, models: Path, as_json: bool) -> None:
 
     control, checker, versions = _opened(name, models)
     now, holder = time.time(), control.leases.holder(LEASE)
-    latest, due = _latest(control, versions), checker.due(versions[0], now)
+    latest, due = _latest(control, versions), None if checker.missing else checker.due(versions[0], now)
     alerts = [alert for alert in control.alerts.find(name) if alert.state != "resolved"]
     if as_json:
         print_json({"model": name, "champion": versions[0].version, "monitor": holder, "next": due, "checks": latest, "alerts": alerts})
         return
-    print_fields([("champion", f"{name}:{versions[0].version}"), ("monitor", holder or "none runs"), ("next check", _next(due, now))])
+    coming = _elsewhere(checker.missing) if due is None else _next(due, now)
+    print_fields([("champion", f"{name}:{versions[0].version}"), ("monitor", holder or "none runs"), ("next check", coming)])
     click.echo()
     if latest:
         _print_checks(latest)
@@ -166,6 +168,11 @@ def _print_checks(checks: list[Check]) -> None:
 def _next(due: Due, now: float) -> str:
     when = "" if due.at is None else "now" if due.at <= now else _time(due.at)
     return f"{when}: {due.why}" if when else due.why
+
+
+def _elsewhere(missing: Sequence[str]) -> str:
+    so = ", and the log is shipped as it is" if "pyarrow" in missing else ""
+    return f"checks are made where 'ekiben[monitor]' is installed; here {' and '.join(missing)} is missing{so}"
 
 
 def _time(moment: float) -> str:

@@ -4,26 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib.util import find_spec
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
-import pyarrow as pa
 
 from ekiben.model.rollout_spec import seconds
 from ekiben.monitoring.check_due import AT_MOST_EVERY_S, FIRST_LOOK_S, Count, Due, due_of, quality_window_of, window_of
-from ekiben.monitoring.drift_check import LogRows, check_drift
-from ekiben.monitoring.ground_truth import Joined, joined
-from ekiben.monitoring.quality import QualityReport, quality_of
-from ekiben.monitoring.segments import segments_of
 from ekiben.monitoring.watched import Watched
 from ekiben.state.checks import Check, Checks, Kind
 from ekiben.state.truth import Truths
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from ekiben.monitoring.drift_check import LogRows
+    from ekiben.monitoring.ground_truth import Joined
+    from ekiben.monitoring.quality import QualityReport
 
 SETTLE_S: Final = 2.0
 """Younger rows are left to the next check: their batch may not be in the log yet."""
 
 _SEGMENTS: Final = 20
-_NEEDED: Final = ("scipy", "sklearn")
+_NEEDED: Final = ("pyarrow", "scipy", "sklearn")
 
 
 class Checker:
@@ -98,6 +100,8 @@ class Checker:
         return lambda since, until: self._log.count(model, since=since, until=until)
 
     def _drift(self, watched: Watched, now: float) -> Check:
+        from ekiben.monitoring.drift_check import check_drift  # noqa: PLC0415  who checks nothing need not have pyarrow
+
         last = self._last(watched, "drift")
         since, until = window_of(watched.spec.monitor, last=last, until=now - SETTLE_S, count=self._count(watched.model))
         log = _WithShadows(self._log) if watched.is_shadow else self._log
@@ -117,6 +121,8 @@ class Checker:
 
     def _quality(self, watched: Watched, now: float) -> list[Check]:
         """The quality of all answers of a version, with its segments, and where it has several arms that of each."""
+        from ekiben.monitoring.ground_truth import joined  # noqa: PLC0415  as above
+
         spec = watched.spec
         since, until = quality_window_of(spec.monitor, until=now - SETTLE_S, count=self._count(watched.model))
         found = joined(
@@ -138,12 +144,17 @@ class Checker:
 
     @staticmethod
     def _quality_of(watched: Watched, found: Joined, since: float, until: float, arm: str) -> QualityReport:
+        from ekiben.monitoring.quality import quality_of  # noqa: PLC0415  as above
+
         holdout = watched.artifact.manifest.metrics
         return quality_of(found, watched.spec, since=since, until=until, version=watched.version, arm=arm, holdout=holdout)
 
     @staticmethod
     def _segments(watched: Watched, found: Joined, since: float, until: float) -> list[Any]:
         """Reports of the segments that the spec names."""
+        from ekiben.monitoring.quality import quality_of  # noqa: PLC0415  as above
+        from ekiben.monitoring.segments import segments_of  # noqa: PLC0415
+
         version, spec = watched.version, watched.spec
         segments = [segment for field in spec.monitor.segments for segment in segments_of(found.table, field)[:_SEGMENTS]]
         return [

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
-from hashlib import blake2b
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -19,9 +18,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ekiben.monitoring.log_folder import DAMAGED, LogFile, LogFolder, segment_date
-from ekiben.monitoring.log_schema import HEAD_KEY, SegmentHead, table_of
-from ekiben.monitoring.log_segments import DamagedSegment, LogSegment, is_finished, read_segment
+from ekiben.errors import LogError
+from ekiben.monitoring.kept import Compacted
+from ekiben.monitoring.log_folder import DAMAGED, LogFile, LogFolder, digest_of, is_finished, segment_date
+from ekiben.monitoring.log_schema import HEAD_KEY, SegmentHead
+from ekiben.monitoring.log_segments import DamagedSegment, LogSegment, read_segment
+from ekiben.monitoring.log_table import table_of
 from ekiben.monitoring.log_types import common_schema, fitted
 
 logger = logging.getLogger("ekiben.log")
@@ -31,25 +33,7 @@ ROW_GROUP_ROWS: Final = 128 * 1024
 GROUP_BYTES: Final = 256 * 2**20
 
 
-class Compacted(msgspec.Struct):
-    """What a compaction did.
-
-    Attributes:
-        files: Parquet files that were written.
-        segments: Segments that went into them.
-        rows: Their rows.
-        torn_bytes: What was left of messages that were cut off.
-        damaged: Segments that could not be read, and were moved aside.
-    """
-
-    files: int = 0
-    segments: int = 0
-    rows: int = 0
-    torn_bytes: int = 0
-    damaged: list[str] = []
-
-
-def compact(folder: LogFolder, model: str, *, now: float, done: Compacted) -> None:
+def compact(folder: LogFolder, model: str, *, now: float, done: Compacted, leave: Container[str] = ()) -> None:
     """Turns what is finished of a model into Parquet. Only one process may, see `LogFolder.lock`.
 
     Args:
@@ -57,17 +41,53 @@ def compact(folder: LogFolder, model: str, *, now: float, done: Compacted) -> No
         model: The model.
         now: Seconds since the epoch.
         done: What is done is added to it.
+        leave: Names of segments that are left alone.
 
     Raises:
+        LogError: Rows cannot become a file.
         OSError: A file cannot be read, written or deleted.
     """
     for leftover in folder.temporaries(model):
         leftover.unlink(missing_ok=True)
-    finished = [segment for segment in folder.segments(model) if is_finished(segment, now=now)]
+    finished = [segment for segment in folder.segments(model) if segment.name not in leave and is_finished(segment, now=now)]
     finished = _without_compacted(folder, model, finished)
     for date in sorted({segment_date(segment) for segment in finished}):
         for group in _groups([segment for segment in finished if segment_date(segment) == date]):
             _compact_group(folder, model, date, group, done)
+
+
+def write_file(folder: LogFolder, model: str, date: str, segments: list[LogSegment]) -> tuple[LogFile, int]:
+    """Writes a file of segments, which then outlives a power failure; returns it and its rows.
+
+    Args:
+        folder: The log.
+        model: The model.
+        date: The date of its partition.
+        segments: With rows each, and of one schema.
+
+    Raises:
+        LogError: Rows cannot become a file.
+        OSError: It cannot be written.
+    """
+    names = sorted(segment.name for segment in segments)
+    metadata = {HEAD_KEY: _common_head(segments).encoded(), SEGMENTS_KEY: msgspec.json.encode(names)}
+    try:
+        table = _sorted_rows(segments).replace_schema_metadata(metadata)
+        first = table["time"][0].as_py()
+        made_of = LogFile(model, date, f"{first:%H%M%S}-{digest_of(names)}.parquet")
+        file = folder.file(made_of)
+        made = file.with_name(f".{file.name}.tmp")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with made.open("wb") as f:
+            pq.write_table(table, f, compression="zstd", row_group_size=ROW_GROUP_ROWS)
+            f.flush()
+            os.fsync(f.fileno())
+    except pa.ArrowException as e:
+        raise LogError(f"{', '.join(names)} cannot become Parquet: {e}") from e
+    made.rename(file)
+    for changed in (file.parent, file.parent.parent, folder.path):
+        _sync(changed)
+    return LogFile(model, date, file.name, file.stat().st_size), int(table.num_rows)
 
 
 def segments_in(metadata: dict[bytes, bytes] | None) -> list[str]:
@@ -80,10 +100,17 @@ def _without_compacted(folder: LogFolder, model: str, segments: list[Path]) -> l
     left = {segment.name: segment for segment in segments}
     for date in {segment_date(segment) for segment in segments}:
         for file in folder.files(model, since=date, until=date):
-            for name in segments_in(pq.read_schema(folder.file(file)).metadata):
+            for name in _segments_of(folder, file):
                 if name in left:
                     left.pop(name).unlink(missing_ok=True)
     return list(left.values())
+
+
+def _segments_of(folder: LogFolder, file: LogFile) -> list[str]:
+    try:
+        return segments_in(pq.read_schema(folder.file(file)).metadata)
+    except pa.ArrowException as e:
+        raise LogError(f"{folder.file(file)} cannot be read: {e}; move it away to go on without its rows") from e
 
 
 def _groups(segments: list[Path]) -> Iterator[list[Path]]:
@@ -118,33 +145,12 @@ def _compact_group(folder: LogFolder, model: str, date: str, paths: list[Path], 
             continue
         by_head.setdefault(msgspec.structs.replace(segment.head, version="").encoded(), []).append(segment)
     for segments in by_head.values():
-        file = _write(folder, model, date, segments)
+        _, rows = write_file(folder, model, date, segments)
         done.files += 1
         done.segments += len(segments)
-        done.rows += file
+        done.rows += rows
         for segment in segments:
             (paths[0].parent / segment.name).unlink()
-
-
-def _write(folder: LogFolder, model: str, date: str, segments: list[LogSegment]) -> int:
-    """Writes a file of segments; returns its rows."""
-    names = sorted(segment.name for segment in segments)
-    table = _sorted_rows(segments).replace_schema_metadata(
-        {HEAD_KEY: _common_head(segments).encoded(), SEGMENTS_KEY: msgspec.json.encode(names)}
-    )
-    first = table["time"][0].as_py()
-    digest = blake2b("\n".join(names).encode(), digest_size=8).hexdigest()
-    file = folder.file(LogFile(model, date, f"{first:%H%M%S}-{digest}.parquet"))
-    made = file.with_name(f".{file.name}.tmp")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with made.open("wb") as f:
-        pq.write_table(table, f, compression="zstd", row_group_size=ROW_GROUP_ROWS)
-        f.flush()
-        os.fsync(f.fileno())
-    made.rename(file)
-    for changed in (file.parent, file.parent.parent, folder.path):
-        _sync(changed)
-    return int(table.num_rows)
 
 
 def _sorted_rows(segments: list[LogSegment]) -> pa.Table:

@@ -72,7 +72,7 @@ class InferenceLog:
         self.problem = ""
         self.wall = wall
         self.clock = clock
-        self._worker = "".join(c if c.isalnum() else "-" for c in worker) + "-" + os.urandom(4).hex()
+        self._worker = "".join(c if c.isalnum() else "-" for c in worker) + "-" + os.urandom(8).hex()
         self._numbers = count(1)
         self._retry_at = 0.0
         self._key: bytes | None = None
@@ -218,7 +218,7 @@ class VersionLog:
         return LoggedRows(
             rows.batch.take(picked), rows.outputs.pick(picked),
             [rows.request_ids[n] for n in chosen], [rows.arms[n] for n in chosen], [rows.keys[n] for n in chosen],
-            [rows.latencies[n] for n in chosen], [sizes[n] for n in chosen], rows.time,
+            [rows.latencies[n] for n in chosen], [sizes[n] for n in chosen], rows.time, rows.is_cached,
         )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
     EKIBEN_HOME/inference_log/
         tail/model=<model>/<date>-….arrows           segments, as workers write them
+        tail/model=<model>/.<segment>.shipping       a segment that is shipped as it is; see `ekiben.monitoring.shipping`
         model=<model>/date=<date>/<name>.parquet     what became of finished segments
         model=<model>/date=<date>/.<name>.shipped    to where a file was shipped, and when
         model=<model>/date=<date>/.<name>.tmp        a file that is being written, or was when its writer died
@@ -9,7 +10,7 @@
         .lock                                        held by the one process of the host that changes the above
 
 Dates are UTC. A file never changes once it has its name, and a Parquet file names the segments that it was made of, so that
-a row that is in both for a moment counts once.
+a row that is in both for a moment counts once. A file of one segment says so in its own name already, see `digest_of`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from hashlib import blake2b
 from pathlib import Path
 from typing import Final
 
@@ -31,7 +33,9 @@ _MODEL: Final = "model="
 _DATE: Final = "date="
 _SEGMENT: Final = ".arrows"
 _FILE: Final = ".parquet"
+_SHIPPING: Final = ".shipping"
 _DAY_S: Final = 86_400
+_YOUNG_S: Final = 60.0
 
 
 class LogFile(msgspec.Struct, frozen=True, order=True):
@@ -55,6 +59,36 @@ class LogFile(msgspec.Struct, frozen=True, order=True):
         return f"{_MODEL}{self.model}/{_DATE}{self.date}/{self.name}"
 
 
+class TailSegment(msgspec.Struct, frozen=True, order=True):
+    """A finished segment: here, or where it was shipped to as it is.
+
+    Attributes:
+        model: Whose rows it holds.
+        name: Its name, which begins with the date; unique among all hosts.
+        size_bytes: Its size.
+        time: When its last row was written, seconds since the epoch; 0 where that is not known.
+    """
+
+    model: str
+    name: str
+    size_bytes: int = 0
+    time: float = 0.0
+
+    @property
+    def date(self) -> str:
+        """On which day its rows were answered, ``YYYY-MM-DD``."""
+        return self.name[: len("YYYY-MM-DD")]
+
+    @property
+    def relative(self) -> str:
+        """Its path below the log, here and where it is shipped to."""
+        return f"{TAIL}/{_MODEL}{self.model}/{self.name}"
+
+
+LogPart = LogFile | TailSegment
+"""What is deleted, shipped and counted as one."""
+
+
 class LogFolder:
     """What is where.
 
@@ -73,6 +107,42 @@ class LogFolder:
     def segments(self, model: str) -> list[Path]:
         """The segments of a model, finished or not, by name."""
         return sorted(entry for entry in _entries(self.path / TAIL / f"{_MODEL}{model}") if entry.suffix == _SEGMENT)
+
+    def finished(self, model: str, *, now: float) -> list[TailSegment]:
+        """The segments of a model that nobody writes any more, by name; ``now`` is seconds since the epoch.
+
+        Raises:
+            OSError: One cannot be looked at.
+        """
+        found = []
+        for path in self.segments(model):
+            if path.is_file() and is_finished(path, now=now):
+                with contextlib.suppress(FileNotFoundError):
+                    stat = path.stat()
+                    found.append(TailSegment(model, path.name, stat.st_size, stat.st_mtime))
+        return found
+
+    def segment(self, segment: TailSegment) -> Path:
+        """Where a segment is, or goes."""
+        return self.path / segment.relative
+
+    def shipping_mark(self, segment: TailSegment) -> Path:
+        """The file that says that a segment may be where it is shipped to already."""
+        return self.segment(segment).with_name(f".{segment.name}{_SHIPPING}")
+
+    def shipping_marks(self, model: str) -> dict[str, Path]:
+        """Segment → its mark, those too whose segment has gone."""
+        marks = [entry for entry in _entries(self.path / TAIL / f"{_MODEL}{model}") if entry.suffix == _SHIPPING]
+        return {mark.name.removeprefix(".").removesuffix(_SHIPPING): mark for mark in marks}
+
+    def remove_segment(self, segment: TailSegment) -> None:
+        """Deletes a segment.
+
+        Raises:
+            OSError: It cannot be deleted.
+        """
+        self.segment(segment).unlink(missing_ok=True)
+        self.shipping_mark(segment).unlink(missing_ok=True)
 
     def damaged(self, model: str) -> list[Path]:
         """Segments of a model that were moved aside, by name."""
@@ -165,6 +235,44 @@ def dates_around(since: float, until: float) -> tuple[str, str]:
     return date_of(since - _DAY_S), date_of(until + _DAY_S)
 
 
+def is_finished(segment: Path, *, now: float) -> bool:
+    """Whether nobody writes a segment any more: its writer holds a lock on it.
+
+    Between a file's beginning and its lock is a moment. So an empty file is nobody's only after a minute.
+
+    Args:
+        segment: The file.
+        now: Seconds since the epoch.
+
+    Raises:
+        OSError: It cannot be looked at.
+    """
+    try:
+        file = os.open(segment, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        found = os.fstat(file)
+        if found.st_size == 0 and now - found.st_mtime < _YOUNG_S:
+            return False
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: whoever else looks is not taken for the writer
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(file)
+    return True
+
+
+def digest_of(segments: Sequence[str]) -> str:
+    """What a file's name has of the names of its segments, in order: whoever makes a file of the same gives it the same name."""
+    return blake2b("\n".join(segments).encode(), digest_size=8).hexdigest()
+
+
+def digest_in(file: str) -> str:
+    """The `digest_of` in a Parquet file's name."""
+    return file.removesuffix(_FILE).rpartition("-")[2]
+
+
 def segment_date(segment: Path) -> str:
     """The date that a segment's name begins with."""
     return segment.name[: len("YYYY-MM-DD")]
@@ -177,6 +285,11 @@ def partition_of(relative: str) -> tuple[str, str, str] | None:
     if not is_file or not parts[2].endswith(_FILE) or parts[2].startswith("."):
         return None
     return parts[0].removeprefix(_MODEL), parts[1].removeprefix(_DATE), parts[2]
+
+
+def is_segment(name: str) -> bool:
+    """Whether a file in the tail is a segment, by its name."""
+    return name.endswith(_SEGMENT) and not name.startswith(".")
 
 
 def _values(folder: Path, prefix: str) -> list[str]:

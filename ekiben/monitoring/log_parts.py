@@ -1,4 +1,4 @@
-"""The parts a log consists of at one moment: segments that are still written, files here, and files that were shipped.
+"""The parts a log consists of at one moment: segments that are written here, segments that were shipped, files here, files that were.
 
 They are looked at in this order, which is that in which rows travel. So a row that moves on meanwhile is met at least once,
 and by the names of segments and files it is known where it was met before.
@@ -16,9 +16,9 @@ import pyarrow.parquet as pq
 
 from ekiben.errors import LogError
 from ekiben.monitoring.compaction import segments_in
-from ekiben.monitoring.log_folder import LogFile, LogFolder, dates_around, segment_date
-from ekiben.monitoring.log_segments import LogSegment, read_segment
-from ekiben.monitoring.shipping import LogStorage
+from ekiben.monitoring.log_folder import LogFile, LogFolder, dates_around, digest_in, digest_of, segment_date
+from ekiben.monitoring.log_segments import DamagedSegment, LogSegment, read_segment, segment_of
+from ekiben.monitoring.log_storage import LogStorage
 
 logger = logging.getLogger("ekiben.log")
 
@@ -27,10 +27,10 @@ class Parts(msgspec.Struct):
     """What there is of a model and a time.
 
     Attributes:
-        segments: Those with rows that no file has yet.
+        segments: Those with rows that no file has yet, here and where other hosts shipped theirs to.
         local: Files here.
         remote: Files that are only where they were shipped to.
-        problem: Why shipped files are missing; empty where none are.
+        problem: Why what was shipped is missing; empty where none are.
     """
 
     segments: list[LogSegment]
@@ -75,11 +75,14 @@ class LogParts:
             LogError: A segment is damaged, or cannot be read.
         """
         first, last = dates_around(since, until)
-        segments = [segment for segment in self._read_segments(model, first, last, fields) if segment.raw]
+        segments = list(self._read_segments(model, first, last, fields))
+        shipped, problem = self._shipped_segments(model, first, last, fields, {segment.name for segment in segments})
+        segments = [segment for segment in (*segments, *shipped) if segment.raw]
         local = self.folder.files(model, since=first, until=last)
         there = self._compacted(local, {segment.name for segment in segments})
-        segments = [segment for segment in segments if segment.name not in there]
-        remote, problem = self._remote(model, first, last)
+        remote, problem = ([], problem) if problem else self._remote(model, first, last)
+        of_one = {digest_in(file.name) for file in (*local, *remote)}
+        segments = [segment for segment in segments if segment.name not in there and digest_of([segment.name]) not in of_one]
         names = {file.relative for file in local}
         return Parts(segments, local, [file for file in remote if file.relative not in names], problem)
 
@@ -117,6 +120,26 @@ class LogParts:
                     continue
                 except OSError as e:
                     raise LogError(f"{path} cannot be read: {e.strerror or e}") from e
+
+    def _shipped_segments(
+        self, model: str, first: str, last: str, fields: Sequence[str] | None, here: set[str]
+    ) -> tuple[list[LogSegment], str]:
+        """Segments that hosts without pyarrow shipped, and why they are missing; of one that is here as well, that here counts."""
+        if self.storage is None:
+            return [], ""
+        found = []
+        try:
+            for segment in self.storage.segments(model):
+                if first <= segment.date <= last and segment.name not in here:
+                    data = self.storage.read(segment)
+                    if data is not None:  # otherwise it is in a file by now, which is found next
+                        found.append(segment_of(segment.name, data, fields, where=f"{self.storage.uri}/{segment.relative}"))
+        except DamagedSegment:
+            raise
+        except LogError as e:
+            logger.warning("rows that are nowhere but there are left out: %s", e)
+            return [], str(e)
+        return found, ""
 
     def _compacted(self, local: Sequence[LogFile], segments: set[str]) -> set[str]:
         """Which of the segments are in a file already."""

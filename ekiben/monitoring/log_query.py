@@ -24,7 +24,8 @@ from ekiben.errors import LogError
 from ekiben.monitoring.log_folder import LogFile
 from ekiben.monitoring.log_parts import LogParts
 from ekiben.monitoring.log_reader import LogReader
-from ekiben.monitoring.log_schema import SHADOW_ARM, table_of
+from ekiben.monitoring.log_schema import SHADOW_ARM
+from ekiben.monitoring.log_table import table_of
 from ekiben.monitoring.log_types import common_schema, fitted
 from ekiben.state.truth import Truth, Truths
 

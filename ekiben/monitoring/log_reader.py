@@ -14,10 +14,11 @@ import pyarrow.parquet as pq
 from ekiben.errors import LogError
 from ekiben.monitoring.log_folder import LogFile, open_folder
 from ekiben.monitoring.log_parts import LogParts, Parts
-from ekiben.monitoring.log_schema import COMMON, HEAD_KEY, SHADOW_ARM, table_of
+from ekiben.monitoring.log_schema import HEAD_KEY, SHADOW_ARM
 from ekiben.monitoring.log_segments import LogSegment
+from ekiben.monitoring.log_storage import open_storage
+from ekiben.monitoring.log_table import COMMON, table_of
 from ekiben.monitoring.log_types import common_schema, fitted, leaves, narrowed
-from ekiben.monitoring.shipping import open_storage
 from ekiben.settings import Settings
 
 _FILTERS: Final = ("time", "version", "arm")

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from ekiben.model.outputs import Outputs
 from ekiben.model.signature import Batch
 from ekiben.monitoring.arrow_stream import Column, StreamEncoder, Text, text_of
-from ekiben.monitoring.log_schema import LoggedField, SegmentHead, raw_schema
+from ekiben.monitoring.log_schema import HEAD_KEY, LoggedField, SegmentHead, raw_columns
 
 _HASH_BYTES: Final = 16
 _CACHED_TEXTS: Final = 1024
@@ -31,6 +31,7 @@ class LoggedRows(msgspec.Struct):
         latencies: From arrival to answer, seconds, a request each; NaN for a shadow's.
         rows: How many rows, a request each; None for one each.
         time: When they were answered, seconds since the epoch.
+        is_cached: Whether the answers were remembered ones.
     """
 
     batch: Batch
@@ -41,6 +42,7 @@ class LoggedRows(msgspec.Struct):
     latencies: list[float]
     rows: list[int] | None
     time: float
+    is_cached: bool = False
 
 
 class RowEncoder:
@@ -55,13 +57,11 @@ class RowEncoder:
     """
 
     def __init__(self, head: SegmentHead, hash_key: Callable[[], bytes]) -> None:
-        schema = raw_schema(head)
-        self._encoder = StreamEncoder(schema)
+        self._encoder = StreamEncoder(raw_columns(head), {HEAD_KEY: head.encoded()})
         self.head = self._encoder.head
-        self._inputs = head.inputs
-        self._outputs = head.outputs
+        self._inputs = [(field.name, _column_maker(field, hash_key)) for field in head.inputs]
+        self._outputs = [(field.name, _column_maker(field, hash_key)) for field in head.outputs]
         self._is_classifier = bool(head.labels)
-        self._hash_key = hash_key
         self._is_hashed = any(field.is_hashed for field in head.inputs)
         self._texts: dict[tuple[str, int], Text] = {}
         self._rows: dict[int, bytes] = {}
@@ -87,7 +87,7 @@ class RowEncoder:
             self._often(arms),
             self._often(keys),
             array("f", latencies).tobytes(),
-            bytes(n),
+            b"\1" * n if rows.is_cached else bytes(n),
         ]
         self._add_features(columns, rows.batch)
         self._add_outputs(columns, rows.outputs)
@@ -114,28 +114,31 @@ class RowEncoder:
             padded[:, : batch.n] = matrix.T
             columns.append(padded.tobytes())
             return
-        columns += [self._feature(batch.columns[field.name], field) for field in self._inputs]
-
-    def _feature(self, column: Array, field: LoggedField) -> Column:
-        if field.is_hashed:
-            key = self._hash_key()
-            return text_of([_hashed(value, key) for value in column.tolist()])
-        if field.dtype == "object":
-            return text_of(column.tolist())
-        return _bytes_of(column, field)
+        values = batch.columns
+        columns += [column_of(values[name]) for name, column_of in self._inputs]
 
     def _add_outputs(self, columns: list[Column], outputs: Outputs) -> None:
         if self._is_classifier:
             assert outputs.class_index is not None  # the model classifies
             columns += (outputs.class_index.astype(np.int16).tobytes(), np.ascontiguousarray(outputs.arrays["probabilities"]).tobytes())
             return
-        columns += [_bytes_of(outputs.arrays[field.name], field) for field in self._outputs]
+        columns += [column_of(outputs.arrays[name]) for name, column_of in self._outputs]
 
 
-def _bytes_of(array: Array, field: LoggedField) -> bytes:
-    if array.size != len(array) * field.elements:
-        raise ValueError(f"{field.name!r} has the shape {list(array.shape[1:])} a row; it must be {list(field.shape or ())}")
-    return np.ascontiguousarray(array, np.uint8 if field.dtype == "bool" else field.dtype).tobytes()
+def _column_maker(field: LoggedField, hash_key: Callable[[], bytes]) -> Callable[[Array], Column]:
+    """What makes a column of an input's or output's values; it is called for each batch."""
+    if field.is_hashed:
+        return lambda values: text_of([_hashed(value, key) for key in (hash_key(),) for value in values.tolist()])
+    if field.dtype == "object":
+        return lambda values: text_of(values.tolist())
+    dtype, elements = np.dtype(np.uint8 if field.dtype == "bool" else field.dtype), field.elements
+
+    def numbers(values: Array) -> Column:
+        if values.size != len(values) * elements:
+            raise ValueError(f"{field.name!r} has the shape {list(values.shape[1:])} a row; it must be {list(field.shape or ())}")
+        return values.astype(dtype, copy=False).tobytes()
+
+    return numbers
 
 
 def _repeated(values: Sequence[Any], sizes: Sequence[int]) -> list[Any]:

@@ -17,48 +17,32 @@ A table has, one row an answered row:
 
 ``score`` is the probability of the positive class of a binary classifier, of several classes that of the predicted one. A tensor
 is a list of its elements in C order, whose shape is in the field's metadata under ``shape``. What a model's spec leaves out is no
-column. The model is the partition's name, and is in the schema's metadata as all else that a reader needs, see `SegmentHead`.
+column. The model is the partition's name, and is in the schema's metadata as all else that a reader needs, see `SegmentHead`. Such
+tables are made by `ekiben.monitoring.log_table`; nothing here needs pyarrow.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from ekiben.model.spec import InputSpec, ModelSpec
+from ekiben.monitoring.arrow_columns import Field, FixedSizeList, StructOf, Type, Utf8, number_of
 
 HEAD_KEY: Final = b"ekiben"
 SHADOW_ARM: Final = "shadow"
-COMMON: Final = (
-    pa.field("request_id", pa.string()),
-    pa.field("row", pa.int32()),
-    pa.field("time", pa.timestamp("us", tz="UTC")),
-    pa.field("version", pa.string()),
-    pa.field("arm", pa.string()),
-    pa.field("key", pa.string()),
-    pa.field("latency_s", pa.float32()),
-    pa.field("cached", pa.bool_()),
-)
 RAW_COMMON: Final = (
-    pa.field("request_id", pa.string()),
-    pa.field("row", pa.int32()),
-    pa.field("time", pa.int64()),
-    pa.field("arm", pa.string()),
-    pa.field("key", pa.string()),
-    pa.field("latency_s", pa.float32()),
-    pa.field("cached", pa.uint8()),
+    Field("request_id", Utf8()),
+    Field("row", number_of("int32")),
+    Field("time", number_of("int64")),
+    Field("arm", Utf8()),
+    Field("key", Utf8()),
+    Field("latency_s", number_of("float32")),
+    Field("cached", number_of("uint8")),
 )
 """How the common columns are written: fixed widths where there is a choice, ``key`` empty and ``latency_s`` NaN for none."""
-
-_MAX_CLASSES: Final = 1000
-_NUMPY: Final = {name: pa.from_numpy_dtype(np.dtype(name)) for name in (
-    "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64", "float16", "float32", "float64",
-)}  # fmt: skip
 
 
 class LoggedField(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -143,122 +127,22 @@ def _fits(field: LoggedField, limit: int) -> bool:
     return field.elements * np.dtype(field.dtype).itemsize <= limit
 
 
-def raw_schema(head: SegmentHead) -> pa.Schema:
-    """The schema of a segment: what `table_of` makes a table of.
+def raw_columns(head: SegmentHead) -> tuple[Field, ...]:
+    """The columns of a segment: what `ekiben.monitoring.log_table.table_of` makes a table of.
 
     Text has no nulls and numbers no validity bits, so that a batch is written without looking at each value.
     """
-    features = pa.struct([pa.field(f.name, _raw_type(f)) for f in head.inputs])
+    features = StructOf(tuple(Field(f.name, _raw_type(f)) for f in head.inputs))
     if head.labels:
-        classes = pa.list_(pa.float32(), len(head.labels))
-        outputs = pa.struct([pa.field("class_index", pa.int16()), pa.field("probabilities", classes)])
+        classes = FixedSizeList(number_of("float32"), len(head.labels))
+        outputs = StructOf((Field("class_index", number_of("int16")), Field("probabilities", classes)))
     else:
-        outputs = pa.struct([pa.field(f.name, _raw_type(f)) for f in head.outputs])
-    columns = [*RAW_COMMON, *(pa.field(n, t) for n, t in (("features", features), ("outputs", outputs)) if t.num_fields)]
-    return pa.schema(columns, metadata={HEAD_KEY: head.encoded()})
+        outputs = StructOf(tuple(Field(f.name, _raw_type(f)) for f in head.outputs))
+    return (*RAW_COMMON, *(Field(name, kind) for name, kind in (("features", features), ("outputs", outputs)) if kind.fields))
 
 
-def _raw_type(field: LoggedField) -> pa.DataType:
+def _raw_type(field: LoggedField) -> Type:
     if field.dtype == "object":
-        return pa.string()
-    element = pa.uint8() if field.dtype == "bool" else _NUMPY[field.dtype]
-    return pa.list_(element, field.elements) if field.type == "tensor" else element
-
-
-def head_of(schema: pa.Schema) -> SegmentHead:
-    """The head of a segment.
-
-    Raises:
-        ValueError: It is no segment of an inference log.
-    """
-    encoded = (schema.metadata or {}).get(HEAD_KEY)
-    if encoded is None:
-        raise ValueError("these are no rows of an inference log: the schema has no metadata of one")
-    return msgspec.json.decode(encoded, type=SegmentHead)
-
-
-def table_of(raw: pa.Table, head: SegmentHead) -> pa.Table:
-    """The documented table of what a segment holds.
-
-    Args:
-        raw: Its batches, of `raw_schema`.
-        head: Its head.
-    """
-    n = raw.num_rows
-    key, latency = raw["key"], raw["latency_s"]
-    columns = [
-        raw["request_id"],
-        raw["row"],
-        raw["time"].cast(pa.timestamp("us", tz="UTC")),
-        pa.chunked_array([pa.repeat(pa.scalar(head.version), n)]) if n else pa.chunked_array([], pa.string()),
-        raw["arm"],
-        pc.if_else(pc.equal(key, ""), pa.scalar(None, pa.string()), key),
-        pc.if_else(pc.is_nan(latency), pa.scalar(None, pa.float32()), latency),
-        raw["cached"].cast(pa.bool_()),
-    ]
-    fields = list(COMMON)
-    for name, made in (("features", _features(raw, head)), ("outputs", _outputs(raw, head))):
-        if made is not None:
-            columns.append(made)
-            fields.append(pa.field(name, made.type))
-    return pa.Table.from_arrays(columns, schema=pa.schema(fields, metadata={HEAD_KEY: head.encoded()}))
-
-
-def _features(raw: pa.Table, head: SegmentHead) -> pa.Array | None:
-    if not head.inputs:
-        return None
-    return _struct(raw.column("features").combine_chunks(), head.inputs)
-
-
-def _outputs(raw: pa.Table, head: SegmentHead) -> pa.Array | None:
-    if not head.labels:
-        return _struct(raw.column("outputs").combine_chunks(), head.outputs) if head.outputs else None
-    struct = _one_chunk(raw.column("outputs"))
-    n, k = len(struct), len(head.labels)
-    index = struct.field("class_index").to_numpy(zero_copy_only=False).astype(np.intp)
-    flat = struct.field("probabilities").flatten().to_numpy(zero_copy_only=False).reshape(n, k)
-    score = flat[:, 1] if head.is_binary else flat[np.arange(n), index] if n else np.zeros(0, np.float32)
-    prediction = pa.DictionaryArray.from_arrays(pa.array(index, pa.int32()), pa.array(head.labels, pa.string())).dictionary_decode()
-    children = [prediction, _missing_as_null(pa.array(score))]
-    names = ["prediction", "score"]
-    if k <= _MAX_CLASSES:
-        by_label = [_missing_as_null(pa.array(np.ascontiguousarray(flat[:, i]))) for i in range(k)]
-        children.append(pa.StructArray.from_arrays(by_label, names=list(head.labels)))
-        names.append("probabilities")
-    return pa.StructArray.from_arrays(children, names=names)
-
-
-def _one_chunk(column: pa.ChunkedArray) -> Any:
-    combined = column.combine_chunks()
-    return combined.chunk(0) if isinstance(combined, pa.ChunkedArray) else combined
-
-
-def _struct(combined: Any, fields: Sequence[LoggedField]) -> pa.Array:
-    struct = combined.chunk(0) if isinstance(combined, pa.ChunkedArray) else combined
-    children = [_typed(struct.field(field.name), field) for field in fields]
-    return pa.StructArray.from_arrays(children, fields=[_arrow_field(f, c.type) for f, c in zip(fields, children, strict=True)])
-
-
-def _arrow_field(field: LoggedField, kind: pa.DataType) -> pa.Field:
-    shape = {"shape": ",".join(map(str, field.shape))} if field.type == "tensor" and field.shape is not None else None
-    return pa.field(field.name, kind, metadata=shape)
-
-
-def _typed(array: pa.Array, field: LoggedField) -> pa.Array:
-    """A column as the spec means it: what was carried as NaN or empty text is null, bools and ints are such."""
-    if field.type == "tensor":
-        return array.cast(pa.list_(pa.bool_(), field.elements)) if field.dtype == "bool" else array
-    if field.dtype == "object":
-        return pc.if_else(pc.equal(array, ""), pa.scalar(None, pa.string()), array) if field.nullable else array
-    if field.dtype == "bool":
-        return array.cast(pa.bool_())
-    array = _missing_as_null(array)
-    if field.type == "bool":
-        return array.cast(pa.bool_())
-    return array.cast(pa.int64()) if field.type == "int" and pa.types.is_floating(array.type) else array
-
-
-def _missing_as_null(array: pa.Array) -> pa.Array:
-    if not pa.types.is_floating(array.type) or pa.types.is_float16(array.type):
-        return array
-    return pc.if_else(pc.is_nan(array), pa.scalar(None, array.type), array)
+        return Utf8()
+    element = number_of("uint8" if field.dtype == "bool" else field.dtype)
+    return FixedSizeList(element, field.elements) if field.type == "tensor" else element

@@ -9,8 +9,6 @@ Framing: https://arrow.apache.org/docs/format/Columnar.html, "Encapsulated messa
 
 from __future__ import annotations
 
-import fcntl
-import os
 import struct
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,12 +18,12 @@ import msgspec
 import pyarrow as pa
 
 from ekiben.errors import LogError
-from ekiben.monitoring.log_schema import SegmentHead, head_of
+from ekiben.monitoring.log_schema import SegmentHead
+from ekiben.monitoring.log_table import head_of
 
 _CONTINUED: Final = b"\xff\xff\xff\xff"
 _PREFIX_BYTES: Final = 8
 _BODY_LENGTH_FIELD: Final = 3
-_YOUNG_S: Final = 60.0
 
 
 class LogSegment(msgspec.Struct, frozen=True):
@@ -34,7 +32,7 @@ class LogSegment(msgspec.Struct, frozen=True):
     Attributes:
         name: The name of its file.
         head: What its columns mean; None where its worker did not get so far.
-        raw: Its rows, of `ekiben.monitoring.log_schema.raw_schema`; None as well then.
+        raw: Its rows, of `ekiben.monitoring.log_schema.raw_columns`; None as well then.
         size_bytes: Of the file.
         torn_bytes: How many bytes at its end are no whole message.
     """
@@ -50,34 +48,6 @@ class DamagedSegment(LogError):
     """A segment is wrong in a way that no interrupted write explains."""
 
 
-def is_finished(segment: Path, *, now: float) -> bool:
-    """Whether nobody writes a segment any more: its writer holds a lock on it.
-
-    Between a file's beginning and its lock is a moment. So an empty file is nobody's only after a minute.
-
-    Args:
-        segment: The file.
-        now: Seconds since the epoch.
-
-    Raises:
-        OSError: It cannot be looked at.
-    """
-    try:
-        file = os.open(segment, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
-        found = os.fstat(file)
-        if found.st_size == 0 and now - found.st_mtime < _YOUNG_S:
-            return False
-        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: whoever else looks is not taken for the writer
-    except BlockingIOError:
-        return False
-    finally:
-        os.close(file)
-    return True
-
-
 def read_segment(segment: Path, fields: Sequence[str] | None = None) -> LogSegment:
     """Reads the whole record batches of a segment.
 
@@ -89,11 +59,25 @@ def read_segment(segment: Path, fields: Sequence[str] | None = None) -> LogSegme
         DamagedSegment: It is wrong otherwise than by its end missing.
         OSError: It cannot be read, or is not there any more.
     """
-    data = segment.read_bytes()
+    return segment_of(segment.name, segment.read_bytes(), fields, where=str(segment))
+
+
+def segment_of(name: str, data: bytes, fields: Sequence[str] | None = None, *, where: str = "") -> LogSegment:
+    """The whole record batches in the bytes of a segment.
+
+    Args:
+        name: The name of its file.
+        data: What is in it.
+        fields: Raw columns to read; None for all.
+        where: What an error calls it.
+
+    Raises:
+        DamagedSegment: It is wrong otherwise than by its end missing.
+    """
     try:
         end = _end_of_messages(data)
         if end == 0:
-            return LogSegment(segment.name, None, None, len(data), len(data))
+            return LogSegment(name, None, None, len(data), len(data))
         buffer = pa.py_buffer(data).slice(0, end)
         schema = pa.ipc.open_stream(buffer).schema
         head = head_of(schema)
@@ -102,8 +86,8 @@ def read_segment(segment: Path, fields: Sequence[str] | None = None) -> LogSegme
         raw.validate(full=True)
         raw = raw.combine_chunks()  # a batch is a request's rows, or few more: everything else would look at each of them
     except (ValueError, OSError, pa.ArrowException, msgspec.MsgspecError) as e:
-        raise DamagedSegment(f"{segment} is damaged, not merely cut off: {e}; move it away to go on without its rows") from e
-    return LogSegment(segment.name, head, raw, len(data), len(data) - end)
+        raise DamagedSegment(f"{where or name} is damaged, not merely cut off: {e}; move it away to go on without its rows") from e
+    return LogSegment(name, head, raw, len(data), len(data) - end)
 
 
 def _end_of_messages(data: bytes) -> int:

@@ -17,7 +17,7 @@ class LogStatus(msgspec.Struct, frozen=True):
         rows: Rows, those of shadows among them.
         size_bytes: Bytes of files, here and where they were shipped to, and of segments.
         oldest, newest: When the first and last row was answered, seconds since the epoch; None without rows.
-        segments: Segments that are no file yet, most of them being written.
+        segments: Segments that are no file yet: most of those here are being written, others were shipped by hosts without pyarrow.
         files: Files here.
         remote_files: Files that are only where they were shipped to.
         unshipped_files: Files here that were not shipped yet; None where the log is not shipped.

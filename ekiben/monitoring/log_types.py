@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ekiben.monitoring.log_schema import COMMON
+from ekiben.monitoring.log_table import COMMON
 
 
 def common_schema(schemas: Iterable[pa.Schema]) -> pa.Schema:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final, Protocol
 
@@ -38,12 +38,22 @@ class Retrains(Protocol):
         """Ends what was started."""
 
 
+class KeepsLog(Protocol):
+    """What looks after the log; `ekiben.monitoring.log_keeper.LogKeeper` is one."""
+
+    def run_once(self) -> object:
+        """Compacts, ships and prunes this host's log; what it returns is logged unless it is None."""
+
+    def take_in(self, goes_on: Callable[[], bool]) -> object:
+        """Makes files of what hosts without pyarrow shipped, as long as it may go on."""
+
+
 class Monitor:
     """Looks after what was logged.
 
-    Whatever host it is on, it compacts and ships that host's log. While it holds the lease, it checks all models, judges their alerts
-    and sends what is to be told. Everything it keeps is kept whole or not at all: one that is killed leaves nothing half done, and
-    another one goes on.
+    Whatever host it is on, it compacts and ships that host's log. While it holds the lease, it takes in what hosts without pyarrow
+    shipped, checks all models, judges their alerts and sends what is to be told. Everything it keeps is kept whole or not at all: one
+    that is killed leaves nothing half done, and another one goes on.
 
     Args:
         control: The control database.
@@ -51,7 +61,7 @@ class Monitor:
         checker: Checks versions.
         alerting: Judges alerts.
         deliverer: Sends what is to be told.
-        keep_log: Compacts, ships and prunes this host's log; what it returns is logged unless it is None.
+        keeper: Looks after the log.
         holder: Who this is, as the lease has it: ``host:pid``.
         wall: Seconds since the epoch.
         clock: Seconds, for intervals.
@@ -66,7 +76,7 @@ class Monitor:
         checker: Checker,
         alerting: Alerting,
         deliverer: Deliverer,
-        keep_log: Callable[[], object],
+        keeper: KeepsLog,
         holder: str,
         wall: Callable[[], float],
         clock: Callable[[], float],
@@ -77,7 +87,7 @@ class Monitor:
         self._checker = checker
         self._alerting = alerting
         self._deliverer = deliverer
-        self._keep_log = keep_log
+        self._keeper = keeper
         self._holder = holder
         self._wall = wall
         self._clock = clock
@@ -155,13 +165,11 @@ class Monitor:
             # Without the lease, so that another machine's monitor that can check may have it.
             if self._said is None:
                 self._said = False
-                logger.warning(
-                    "without %s this monitor looks after the log and leaves checks and alerts to others; pip install 'ekiben[monitor]'",
-                    " and ".join(self._checker.missing),
-                )
+                logger.warning("%s", _what_it_leaves(self._checker.missing))
             return
         if not self._has_lease():
             return
+        self._guarded(_LOG, lambda: self._keeper.take_in(lambda: not stop.is_set() and self._has_lease()))
         models = self._watched.models()
         for model in models:
             if stop.is_set() or not self._has_lease():
@@ -189,7 +197,7 @@ class Monitor:
             logger.info("%s:%s: %s: %s", check.model, check.version, check.kind, check.summary, extra={"check": check})
 
     def _look_after_log(self) -> None:
-        done = self._keep_log()
+        done = self._keeper.run_once()
         if done is not None:
             logger.debug("%s: %s", _LOG, done)
 
@@ -228,3 +236,12 @@ class Monitor:
             self._said = has
         self._is_holding, self._renewed_at = has, asked_at
         return has
+
+
+def _what_it_leaves(missing: Sequence[str]) -> str:
+    """What a monitor does not do without some libraries, and who does."""
+    does = "ships and prunes this host's log as it is" if "pyarrow" in missing else "looks after this host's log"
+    return (
+        f"without {' and '.join(missing)} this monitor {does} and leaves {'Parquet files, ' if 'pyarrow' in missing else ''}checks, alerts "
+        "and retraining to one over the same control database and EKIBEN_LOG_URI, where 'ekiben[monitor]' is installed"
+    )

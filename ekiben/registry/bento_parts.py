@@ -17,7 +17,8 @@ class BentoParts:
     """The parts of a Bento that follow from the versions chosen for it.
 
     ``bentoml build --arg "versions=flight_delay:20261124-172141 digits@challenger"`` chooses them; without it each model is packed
-    with its champion and its challenger. ``--arg base_image=IMAGE`` builds on another image with Python 3.11.
+    with its champion and its challenger. ``--arg base_image=IMAGE`` builds on another image with Python 3.11, ``--arg extras=monitor``
+    one that can also check what was logged.
 
     Args:
         models: The models that the service serves.
@@ -68,7 +69,8 @@ class BentoParts:
         from ekiben.registry.image import BASE_IMAGE, make_image  # noqa: PLC0415
         from ekiben.registry.requirements import pinned_requirements, read_pins  # noqa: PLC0415
 
-        requirements = pinned_requirements(self.packed.frameworks, read_pins(self._project / "constraints.txt"))
+        extras = str(_argument("extras") or "").split()
+        requirements = pinned_requirements(self.packed.frameworks, read_pins(self._project / "constraints.txt"), extras=extras)
         base_image = str(_argument("base_image") or BASE_IMAGE)
         labels = {
             "org.opencontainers.image.title": "ekiben",

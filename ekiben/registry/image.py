@@ -4,6 +4,7 @@ BentoML 1.4 writes the Dockerfile itself and takes commands from the service, ea
 second stage, a health check, labels, ports or a volume. A ``RUN`` ends with its line, so the last command here is one that
 does nothing, followed by the stage that becomes the image. BentoML's own part before it, with uv, its cache and whatever a
 package needed to be built, is left behind; BentoML's own part after it copies the Bento, sets the user and the entry point.
+What of the packages nobody reads who serves is left behind too: `ekiben.registry.slimming` says what and why.
 """
 
 from __future__ import annotations
@@ -16,19 +17,14 @@ import attrs
 from bentoml._internal.container.frontend.dockerfile import CONTAINER_METADATA
 from bentoml.images import Image
 
+from ekiben.registry import slimming
+
 PYTHON_VERSION: Final = "3.11"
 BASE_IMAGE: Final = f"python:{PYTHON_VERSION}-slim"
 USER_ID: Final = 1034
 """BentoML's own; given as a number where an orchestrator must see that it is not root's."""
 
-_STRIP: Final = r"""find /app/.venv/lib/python*/site-packages -type d \( -name tests -o -name test \) -prune -exec rm -rf {} + && \
-    find /app/.venv/lib/python*/site-packages -type f \( -name '*.pyi' -o -name '*.[ch]' -o -name '*.[ch]pp' -o -name '*.py[xd]' \
-    -o -name '*.a' -o -path '*/onnxruntime/capi/libonnxruntime.so*' \
-    -o -path '*/pyarrow/libarrow_flight.so*' -o -path '*/pyarrow/_flight.*' -o -path '*/pyarrow/libarrow_s3.so*' \
-    -o -path '*/pyarrow/_s3fs.*' \) -delete"""
-"""Takes away what no process reads that serves: the tests of packages, type stubs, C sources, the library that ONNX Runtime
-ships for C programs beside its Python module, which has the same code linked in, and the parts of pyarrow for Flight and S3:
-s3fs is used."""
+_SLIMMING: Final = "./env/docker/slimming.py"
 
 _STAGE: Final = r"""true
 
@@ -76,7 +72,8 @@ class ServingImage(Image):  # type: ignore[misc]  # as above
 
     def freeze(self, bento_fs: Path, envs: list[Any], platform_: str | None = None) -> Any:
         """What BentoML calls once all it knows of the image is said."""
-        self.post_commands += [_STRIP, self._stage()]
+        self.scripts[slimming.__file__] = _SLIMMING
+        self.post_commands += [f"python {_SLIMMING} /app/.venv", self._stage()]
         return super().freeze(bento_fs, envs, platform_)
 
     def _stage(self) -> str:

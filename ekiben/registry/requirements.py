@@ -14,8 +14,12 @@ from ekiben.errors import RegistryError
 PACKED_EXTRAS = ("serve", "postgresql", "s3", "tracing")
 """Ekiben's own extras that an image has: which database, object storage and collector it meets is known only where it runs.
 
-Not ``monitor``, which would double the image: what is checked once in minutes need not be checked in each server.
+Not ``monitor``, which would double the image: what is checked once in minutes need not be checked in each server. The image of a
+fleet's one monitor has it, see `MORE_EXTRAS`.
 """
+
+MORE_EXTRAS = ("monitor",)
+"""Extras that an image may have besides."""
 
 FRAMEWORK_PACKAGES: Mapping[str, tuple[str, ...]] = {
     "onnx": ("onnxruntime",),
@@ -39,19 +43,28 @@ IMAGE_PLATFORM: Mapping[str, str] = {
 
 
 def pinned_requirements(
-    frameworks: Iterable[str], pins: Mapping[str, str], *, distribution: Callable[[str], metadata.Distribution] = metadata.distribution
+    frameworks: Iterable[str],
+    pins: Mapping[str, str],
+    *,
+    extras: Iterable[str] = (),
+    distribution: Callable[[str], metadata.Distribution] = metadata.distribution,
 ) -> list[str]:
     """All that an image installs, dependencies of dependencies too, as ``name==version``, sorted.
 
     Args:
         frameworks: The packed versions' frameworks.
         pins: Name → version, as `read_pins` gives it; what it does not have is pinned to what is installed here.
+        extras: Those of `MORE_EXTRAS` that the image is to have.
         distribution: Finds an installed package.
 
     Raises:
-        RegistryError: A framework is unknown, or Ekiben itself or one of its needs is not installed here.
+        RegistryError: A framework or extra is unknown, or Ekiben itself or one of its needs is not installed here.
     """
-    wanted = [Requirement(f"ekiben[{','.join(PACKED_EXTRAS)}]")]
+    more = list(extras)
+    for extra in more:
+        if extra not in MORE_EXTRAS:
+            raise RegistryError(f"an image has no extra {extra!r} of ekiben; there are {', '.join(MORE_EXTRAS)}")
+    wanted = [Requirement(f"ekiben[{','.join([*PACKED_EXTRAS, *more])}]")]
     for framework in frameworks:
         if framework not in FRAMEWORK_PACKAGES:
             known = ", ".join(FRAMEWORK_PACKAGES)

@@ -30,7 +30,8 @@ pytestmark = [
 ROOT = Path(__file__).parents[2]
 BASE = "localhost/ekiben-base:bookworm"
 IMAGE = "localhost/ekiben:latest"
-LARGEST_MB = 600
+MONITOR = "localhost/ekiben-monitor"
+LARGEST_MB = 450
 STRICT = ("--read-only", "--cap-drop", "all", "--security-opt", "no-new-privileges", "--memory", "1g", "--tmpfs", "/tmp")
 
 
@@ -112,7 +113,7 @@ def image(engine, made, tmp_path_factory, tiny_artifact, another_tiny, plane_art
         project.register(another_tiny("on trial"), version="2")
         project.run("ekiben", "models", "alias", "tiny", "challenger", "2")
         made["image"] = build(engine, project)
-    return made["image"]
+    return IMAGE
 
 
 def build(engine, project):
@@ -126,7 +127,7 @@ def build(engine, project):
     engine.run(project.root / "deploy/image/base.sh", BASE, seconds=400)
     built = engine.run(project.root / "deploy/image/build.sh", seconds=400).stdout.splitlines()[-1]
     assert built.startswith("localhost/ekiben:")
-    return IMAGE
+    return project
 
 
 @pytest.fixture
@@ -186,7 +187,8 @@ def test_it_runs_without_rights_and_writes_only_where_it_may(container):
 
 
 def test_the_image_has_neither_training_frameworks_nor_build_tools(container):
-    found = "import importlib.util as u; print([n for n in ('torch', 'sklearn', 'pandas', 'skl2onnx', 'pytest', 'uv') if u.find_spec(n)])"
+    missing = ("torch", "sklearn", "pandas", "skl2onnx", "pytest", "uv", "pyarrow", "duckdb", "scipy", "boto3")
+    found = f"import importlib.util as u; print([n for n in {missing} if u.find_spec(n)])"
     assert container.exec("python", "-c", found) == "[]"
     assert container.exec("bash", "-c", "command -v gcc cc make git uv perl5.36 || true") == ""
     assert container.exec("bash", "-c", "ls -A /root/.cache /tmp/uv* 2>/dev/null || true") == ""
@@ -264,3 +266,44 @@ def test_stopping_it_under_load_loses_no_request(engine, image, rows):
     assert code == 0, container.logs()
     assert not lost
     assert set(answers) == {200}
+
+
+def test_what_a_server_ships_without_pyarrow_the_image_of_a_monitor_makes_files_of(engine, image, made, rows):
+    shared = ("-v", "ekiben-shipped:/var/lib/ekiben", "-e", "EKIBEN_LOG_URI=file:///var/lib/ekiben/fleet")
+    container = Container(engine, *shared).wait()
+    for _ in range(5):
+        httpx.post(f"{container.url}/v1/models/tiny:predict", json={"instances": rows}).raise_for_status()
+    end = time.monotonic() + 30
+    while "without pyarrow" not in container.logs() and time.monotonic() < end:
+        time.sleep(0.2)
+    assert "this monitor ships and prunes this host's log as it is" in container.logs()
+    assert container.stop() == 0
+    assert "Traceback" not in container.logs()
+
+    limits = ("--ulimit", "nofile=20000:20000", "--ulimit", "nproc=10000:10000", "--network", "host")
+    run = ("run", "--rm", *limits, *STRICT, *shared)
+    ekiben = ("python", "-m", "ekiben")
+    shipped = engine.podman(*run, IMAGE, *ekiben, "log", "compact")
+    assert "segments were shipped as they are: a monitor elsewhere makes files of them" in shipped
+    segments = engine.podman(*run, IMAGE, "find", "/var/lib/ekiben", "-name", "*.arrows").split()
+    assert segments
+    assert all(path.startswith("/var/lib/ekiben/fleet/tail/model=tiny/") for path in segments)
+
+    engine.env |= {"IMAGE": MONITOR, "EXTRAS": "monitor"}
+    try:
+        engine.run(made["image"].root / "deploy/image/build.sh", seconds=400)
+    finally:
+        engine.env |= {"IMAGE": IMAGE.removesuffix(":latest"), "EXTRAS": ""}
+    monitor = (*run, "-e", "EKIBEN_HOME=/var/lib/ekiben/monitor", f"{MONITOR}:latest", *ekiben)
+    assert "checks models and tells of alerts" in engine.podman(*monitor, "monitor", "run", "--once")
+    counted = engine.podman(*monitor, "log", "query", "SELECT count(*) AS n FROM predictions", "--json")
+    assert json.loads(counted) == [{"n": 5 * len(rows)}]
+    time.sleep(2.5)  # rows as young as that are left to the next check
+    checks = json.loads(engine.podman(*monitor, "monitor", "check", "tiny", "--json"))
+    assert {(check["kind"], check["outcome"]) for check in checks} == {("drift", "unknown"), ("quality", "unknown")}
+    assert max(check["rows"] for check in checks) == 5 * len(rows)
+    imported = "import duckdb, pyarrow.parquet, scipy.stats, sklearn.metrics, sklearn.linear_model, numpy.testing"
+    assert engine.podman(*run, f"{MONITOR}:latest", "python", "-c", imported) == ""
+    assert engine.podman(*run, IMAGE, "find", "/var/lib/ekiben", "-name", "*.arrows") == ""
+    files = engine.podman(*run, IMAGE, "find", "/var/lib/ekiben/fleet", "-name", "*.parquet").split()
+    assert len(files) == len(segments)

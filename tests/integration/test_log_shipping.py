@@ -8,13 +8,14 @@ import time
 import httpx
 import pytest
 from integration.running import free_port
+from s3fs import S3FileSystem
 from unit.monitoring.log_files import ALWAYS, DAY_S, NOON, ids, reader, row, segment
 
 from ekiben.model.monitor_spec import LogSpec
 from ekiben.monitoring.log_folder import LogFolder
 from ekiben.monitoring.log_keeper import LogKeeper
 from ekiben.monitoring.log_query import LogQuery
-from ekiben.monitoring.shipping import LogStorage
+from ekiben.monitoring.log_storage import LogStorage
 from ekiben.state.truth import MemoryTruths
 
 pytestmark = pytest.mark.processes
@@ -57,17 +58,20 @@ def s3(monkeypatch):
         "AWS_DEFAULT_REGION": "us-east-1",
     }.items():
         monkeypatch.setenv(name, value)
+    S3FileSystem.clear_instance_cache()  # fsspec gives the same object again, which knows the server before
     server.start()
     yield server
     server.stop()
 
 
 class Host:
-    def __init__(self, path) -> None:
+    def __init__(self, path, *, compacts=True) -> None:
         self.folder = LogFolder(path)
         self.storage = LogStorage(f"s3://{BUCKET}/log")
         self.now = NOON
-        self.keeper = LogKeeper(self.folder, lambda model: LogSpec(retention_days=10), storage=self.storage, wall=lambda: self.now)
+        self.keeper = LogKeeper(
+            self.folder, lambda model: LogSpec(retention_days=10), storage=self.storage, compacts=compacts, wall=lambda: self.now
+        )
         self.log = reader(self.folder, self.storage)
 
 
@@ -125,3 +129,18 @@ def test_a_bucket_that_is_not_there_is_no_reason_to_make_one(s3, tmp_path):
     with pytest.raises(Exception, match="s3://flihgts/log does not work, uploading"):
         storage.upload(host.folder.file(file), file)
     assert httpx.head(f"{s3.url}/flihgts").status_code == 404
+
+
+def test_segments_as_they_are_on_s3(s3, tmp_path):
+    """Of a host without pyarrow; another one takes them in."""
+    bare, monitor = Host(tmp_path / "bare", compacts=False), Host(tmp_path / "monitor")
+    for n in range(3):
+        segment(bare.folder, f"w-{n}", [row(f"{n}", NOON + n)])
+    assert bare.keeper.run_once().shipped_segments == 3
+    assert bare.folder.segments("m") == []
+    assert ids(monitor.log.read("m", **ALWAYS)) == ["0", "1", "2"]
+    assert monitor.log.models() == ["m"]
+    kept = monitor.keeper.take_in()
+    assert (kept.taken_in, kept.shipped_files, kept.problems) == (3, 3, [])
+    assert (monitor.storage.segments("m"), len(monitor.storage.files("m"))) == ([], 3)
+    assert ids(Host(tmp_path / "third").log.read("m", **ALWAYS)) == ["0", "1", "2"]

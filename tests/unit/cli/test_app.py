@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 
@@ -43,6 +44,23 @@ def test_what_needs_no_framework_loads_none(arguments):
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stderr.strip() == "[]"
+
+
+@pytest.mark.parametrize(("missing", "arguments"), [("pyarrow", ["log", "status"]), ("duckdb", ["log", "query", "SELECT 1"])])
+def test_what_the_extra_monitor_brings_is_said_where_it_is_missing(missing, arguments, tmp_path):
+    script = f"import sys; sys.modules[{missing!r}] = None; from ekiben.cli import main; main({arguments})"
+    env = {**os.environ, "EKIBEN_HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (
+        1,
+        f"error: this needs {missing}, which is not installed here; pip install 'ekiben[monitor]'\n",
+    )
+
+
+def test_what_else_is_missing_is_an_error_with_its_traceback(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ekiben.monitoring.log_reader", None)
+    done = CliRunner().invoke(main, ["log", "status"])
+    assert isinstance(done.exception, ModuleNotFoundError)
 
 
 def test_it_runs_as_a_module_too():

@@ -1,6 +1,7 @@
 import csv
 import io
 import json
+import sys
 import time
 
 import pytest
@@ -157,3 +158,23 @@ def test_an_outage_of_the_storage(run, folder, monkeypatch, tmp_path):
     shipped = next(iter(folder.files("m")))
     folder.remove(shipped)
     assert "0 + 1 shipped" in run("status").stdout
+
+
+def test_what_other_hosts_shipped_as_it_was_becomes_files(run, folder, monkeypatch, tmp_path):
+    monkeypatch.setenv("EKIBEN_LOG_URI", f"file://{tmp_path}/fleet")
+    recent = time.time() - 60
+    segment(folder, "w-1", [row("a", recent)], date=time.strftime("%Y-%m-%d", time.gmtime(recent)))
+    with monkeypatch.context() as patched:
+        patched.setitem(sys.modules, "pyarrow", None)
+        done = run("compact")
+    assert (done.exit_code, done.stdout.splitlines()[1:]) == (
+        0,
+        ["1 segments were shipped as they are: a monitor elsewhere makes files of them", "0 files were shipped, 0 deleted (0 B)"],
+    )
+    done = run("compact")
+    assert done.stdout.splitlines() == [
+        "1 segments with 1 rows are 1 files now",
+        "1 of the segments were other hosts', and were shipped as they are",
+        "1 files were shipped, 0 deleted (0 B)",
+    ]
+    assert json.loads(run("compact", "--json").stdout)["taken_in"] == 0

@@ -32,7 +32,7 @@ def world(tmp_path, monkeypatch):
     monkeypatch.setenv("EKIBEN_HOME", str(tmp_path / "home"))
     monkeypatch.setattr("ekiben.state.opening.open_control", lambda settings: made.control)
     monkeypatch.setattr("ekiben.registry.open_registry", lambda settings, control=None: made.registry)
-    monkeypatch.setattr("ekiben.monitoring.opening.open_log", lambda settings: made.log)
+    monkeypatch.setattr("ekiben.monitoring.log_reader.open_log", lambda settings: made.log)
     monkeypatch.setattr(time, "time", made.wall)
     return made
 
@@ -83,6 +83,13 @@ def test_the_status_shows_the_latest_checks_what_is_due_and_alerts(world):
     assert [a["name"] for a in found["alerts"]] == ["drift"]
     world.answer(600)
     assert "now: 620 new predictions" in run("status", MODEL)
+
+
+def test_the_status_where_nothing_can_be_checked_says_who_does(world, monkeypatch):
+    monkeypatch.setattr("ekiben.monitoring.checking._NEEDED", ("no_such_library",))
+    lines = run("status", MODEL).splitlines()
+    assert lines[2] == ("next check  checks are made where 'ekiben[monitor]' is installed; here no_such_library is missing")
+    assert json.loads(run("status", MODEL, "--json"))["next"] is None
 
 
 def test_a_model_that_is_not_there_is_said(world):

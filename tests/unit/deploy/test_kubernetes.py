@@ -77,7 +77,7 @@ def settings_of(container):
     return load_settings({n: v.replace(KEYS, str(FOLDER / "base")) for n, v in {"EKIBEN_WORKERS": "2", **values}.items()})
 
 
-@pytest.mark.parametrize("overlay", ["base", "overlays/gpu", "overlays/controller"])
+@pytest.mark.parametrize("overlay", ["base", "overlays/gpu", "overlays/controller", "overlays/monitor"])
 def test_manifests_are_valid(overlay, tool, tmp_path):
     validate(render(overlay), tool, tmp_path)
 
@@ -123,6 +123,8 @@ def containers():
         yield pod, pod["containers"][0]
     controller = named(render("overlays/controller"), "Deployment", "ekiben-controller")["spec"]["template"]["spec"]
     yield controller, controller["containers"][0]
+    monitor = named(render("overlays/monitor"), "Deployment", "ekiben-monitor")["spec"]["template"]["spec"]
+    yield monitor, monitor["containers"][0]
 
 
 def test_containers_have_no_rights():
@@ -142,7 +144,7 @@ def test_containers_have_no_rights():
 def test_the_environment_holds_settings_that_there_are():
     for _, container in containers():
         settings_of(container)
-        if container["name"] != "controller":
+        if container["name"] not in ("controller", "monitor"):
             assert {item["name"] for item in container["env"]} >= {"EKIBEN_WORKERS", "EKIBEN_DRAIN_S"}
     secret = dict(line.split("=", 1) for line in (FOLDER / "base" / "postgresql.env").read_text().split())
     assert load_settings(secret).database_url.startswith("postgresql://")
@@ -251,6 +253,38 @@ def test_the_command_that_the_controller_runs_is_one():
     command = controller["spec"]["template"]["spec"]["containers"][0]["command"]
     name, *options = command[command.index("ekiben") + 1 :]
     assert set(options) <= {option for parameter in main.commands[name].params for option in parameter.opts}
+
+
+def test_the_monitor_reads_what_all_servers_ship_and_gets_no_requests():
+    documents = render("overlays/monitor")
+    server, monitor = (named(documents, "Deployment", name)["spec"] for name in ("ekiben", "ekiben-monitor"))
+    pod = monitor["template"]["spec"]
+    (container,), (of_server,) = pod["containers"], server["template"]["spec"]["containers"]
+    (log,) = [d for d in documents if d["kind"] == "ConfigMap"]
+    assert load_settings(log["data"]).log_uri == log["data"]["EKIBEN_LOG_URI"]
+    database = secrets(documents)["ekiben-database"][0]
+    assert container["envFrom"] == of_server["envFrom"]
+    assert container["envFrom"] == [{"secretRef": {"name": database}}, {"configMapRef": {"name": log["metadata"]["name"]}}]
+    assert container["image"] not in ("ekiben-monitor", of_server["image"]), "the servers' image cannot check"
+    assert pod["serviceAccountName"] == server["template"]["spec"]["serviceAccountName"], "it may do on object storage what they may"
+    assert settings_of(of_server).monitor, "each server's own monitor ships its log"
+    name, sub, *options = container["command"][3:]
+    command = main.commands[name].commands[sub]
+    assert set(options) <= {option for parameter in command.params for option in parameter.opts}
+    labels = monitor["template"]["metadata"]["labels"]
+    assert (monitor["replicas"], monitor["selector"]["matchLabels"]) == (1, labels)
+    for kind in ("Service", "PodDisruptionBudget"):
+        selector = named(documents, kind, "ekiben")["spec"]["selector"]
+        assert not selector.get("matchLabels", selector).items() <= labels.items()
+    policy = named(documents, "NetworkPolicy", "ekiben-monitor")["spec"]
+    assert policy["podSelector"]["matchLabels"] == labels
+    assert not policy.get("ingress")
+    outside = named(documents, "NetworkPolicy", "ekiben-log")["spec"]
+    (expression,) = outside["podSelector"]["matchExpressions"]
+    assert set(expression["values"]) == {labels["app.kubernetes.io/name"], LABEL["app.kubernetes.io/name"]}
+    assert outside["policyTypes"] == ["Egress"], "nobody else is let in by it"
+    (volume,) = [v for v in pod["volumes"] if v["name"] == "keys"]
+    assert [item["key"] for item in volume["secret"]["items"]] == ["webhook.secret"]
 
 
 def test_the_gpu_overlay_asks_for_a_gpu_and_scales_by_the_queue_alone():

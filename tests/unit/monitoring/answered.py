@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 
 from ekiben.model import CardSpec, InputSpec, ModelSpec, OutputSpec
 from ekiben.model.monitor_spec import MonitorSpec
-from ekiben.monitoring.log_schema import COMMON
+from ekiben.monitoring.log_table import COMMON
 
 INPUTS = (InputSpec(name="temp", type="float", nullable=True), InputSpec(name="carrier", type="string"))
 CARD = CardSpec(owner="tests")

@@ -11,8 +11,17 @@ import pyarrow as pa
 from ekiben.monitoring.log_folder import LogFolder, date_of
 from ekiben.monitoring.log_parts import LogParts
 from ekiben.monitoring.log_reader import LogReader
-from ekiben.monitoring.log_schema import LoggedField, SegmentHead, raw_schema
+from ekiben.monitoring.log_schema import HEAD_KEY, LoggedField, SegmentHead
 
+RAW_COMMON = [
+    ("request_id", pa.string()),
+    ("row", pa.int32()),
+    ("time", pa.int64()),
+    ("arm", pa.string()),
+    ("key", pa.string()),
+    ("latency_s", pa.float32()),
+    ("cached", pa.uint8()),
+]
 DAY_S = 86_400
 NOON = 20_000 * DAY_S + DAY_S / 2
 DATE = date_of(NOON)
@@ -25,6 +34,26 @@ NAN = float("nan")
 def head(version="1", inputs=(TEMP, WHO), model="m", **more) -> SegmentHead:
     values = {"labels": ("no", "yes"), "is_binary": True, **more}
     return SegmentHead(model, version, tuple(inputs), **values)
+
+
+def raw_schema(described) -> pa.Schema:
+    """What `raw_columns` describes, in pyarrow's own words."""
+    fields = [*RAW_COMMON]
+    if described.inputs:
+        fields.append(("features", pa.struct([(f.name, _raw_type(f)) for f in described.inputs])))
+    if described.labels:
+        classes = pa.list_(pa.float32(), len(described.labels))
+        fields.append(("outputs", pa.struct([("class_index", pa.int16()), ("probabilities", classes)])))
+    elif described.outputs:
+        fields.append(("outputs", pa.struct([(f.name, _raw_type(f)) for f in described.outputs])))
+    return pa.schema(fields, metadata={HEAD_KEY: described.encoded()})
+
+
+def _raw_type(field: LoggedField) -> pa.DataType:
+    if field.dtype == "object":
+        return pa.string()
+    element = pa.uint8() if field.dtype == "bool" else pa.from_numpy_dtype(field.dtype)
+    return pa.list_(element, field.elements) if field.type == "tensor" else element
 
 
 def row(request_id, time=NOON, *, arm="champion", key="", n=0, **features):

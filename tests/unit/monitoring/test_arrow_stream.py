@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ekiben.monitoring.arrow_columns import Field, FixedSizeList, Number, StructOf, Utf8, number_of
 from ekiben.monitoring.arrow_stream import StreamEncoder, text_of
 
 SCHEMA = pa.schema(
@@ -15,6 +16,15 @@ SCHEMA = pa.schema(
     ],
     metadata={b"who": b"me"},
 )
+
+
+FIELDS = (
+    Field("id", Utf8()),
+    Field("small", Number("uint", 8)),
+    Field("inside", StructOf((Field("x", Number("float", 32)), Field("word", Utf8()), Field("y", Number("int", 64))))),
+    Field("image", FixedSizeList(Number("float", 16), 3)),
+)
+METADATA = {b"who": b"me"}
 
 
 def rows(n: int, seed: int = 0) -> list[dict]:
@@ -47,7 +57,7 @@ def encoded(encoder: StreamEncoder, given_rows: list[dict]) -> bytes:
 
 @given(sizes=st.lists(st.integers(1, 40), min_size=1, max_size=6), seed=st.integers(0, 1000))
 def test_what_is_written_is_what_pyarrow_reads(sizes, seed):
-    encoder = StreamEncoder(SCHEMA)
+    encoder = StreamEncoder(FIELDS, METADATA)
     parts = [rows(n, seed + i) for i, n in enumerate(sizes)]
 
     stream = encoder.head + b"".join(encoded(encoder, part) for part in parts)
@@ -60,20 +70,20 @@ def test_what_is_written_is_what_pyarrow_reads(sizes, seed):
 
 def test_more_lengths_than_are_remembered(monkeypatch):
     monkeypatch.setattr("ekiben.monitoring.arrow_stream._CACHED_LENGTHS", 2)
-    encoder = StreamEncoder(SCHEMA)
+    encoder = StreamEncoder(FIELDS, METADATA)
     stream = encoder.head + b"".join(encoded(encoder, rows(n)) for n in (1, 2, 3, 3, 1, 4))
     assert pa.ipc.open_stream(stream).read_all().num_rows == 14
 
 
 def test_numbers_alone():
-    encoder = StreamEncoder(pa.schema([("a", pa.float64())]))
+    encoder = StreamEncoder([Field("a", number_of("float64"))])
     stream = encoder.head + encoder.batch(3, [np.array([1.0, 2.0, 3.0]).tobytes()])
     assert pa.ipc.open_stream(stream).read_all()["a"].to_pylist() == [1.0, 2.0, 3.0]
 
 
 def test_neighbours_in_one_piece():
     """Each padded to 8 bytes."""
-    encoder = StreamEncoder(pa.schema([("a", pa.float32()), ("b", pa.float32())]))
+    encoder = StreamEncoder([Field("a", number_of("float32")), Field("b", number_of("float32"))])
     columns = np.array([[1, 2, 3, 0], [4, 5, 6, 0]], np.float32)
     table = pa.ipc.open_stream(encoder.head + encoder.batch(3, [columns.tobytes()])).read_all()
     assert table.to_pydict() == {"a": [1, 2, 3], "b": [4, 5, 6]}
@@ -85,3 +95,18 @@ def test_text(text):
     offsets = np.frombuffer(made.offsets, np.int32)
     assert made.data[offsets[1] : offsets[2]].decode() == ("?" if text == "\ud800" else text)
     assert made.data[offsets[2] :] == b"b"
+
+
+@given(n=st.integers(1, 9), seed=st.integers(0, 99))
+def test_numbers_of_every_width_alone_and_in_lists(n, seed):
+    names = [f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)] + ["float16", "float32", "float64"]
+    fields = [Field(name, number_of(name)) for name in names] + [Field(f"{name}s", FixedSizeList(number_of(name), 3)) for name in names]
+    rng = np.random.default_rng(seed)
+    single = [rng.integers(0, 100, n).astype(name) for name in names]
+    listed = [rng.integers(0, 100, (n, 3)).astype(name) for name in names]
+    encoder = StreamEncoder(fields)
+    table = pa.ipc.open_stream(encoder.head + encoder.batch(n, [column.tobytes() for column in (*single, *listed)])).read_all()
+    table.validate(full=True)
+    assert [str(kind) for kind in table.schema.types[: len(names)]] == [str(pa.from_numpy_dtype(np.dtype(name))) for name in names]
+    for field, column in zip(fields, (*single, *listed), strict=True):
+        assert table[field.name].to_pylist() == column.tolist()

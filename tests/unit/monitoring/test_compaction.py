@@ -1,14 +1,18 @@
 import os
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from unit.monitoring.log_files import ALWAYS, DATE, NOON, TEMP, WHO, Open, head, ids, reader, row, segment, stream
 
+from ekiben.errors import LogError
 from ekiben.monitoring import compaction
-from ekiben.monitoring.compaction import Compacted, compact, segments_in
+from ekiben.monitoring.compaction import compact, segments_in, write_file
+from ekiben.monitoring.kept import Compacted
 from ekiben.monitoring.log_folder import LogFolder
-from ekiben.monitoring.log_schema import head_of
+from ekiben.monitoring.log_segments import read_segment
+from ekiben.monitoring.log_table import head_of
 
 
 @pytest.fixture
@@ -169,3 +173,42 @@ def test_inputs_that_are_tensors_keep_their_shape(folder):
     run(folder)
     field = reader(folder).read("m", **ALWAYS).schema.field("features").type.field("image")
     assert (field.type.list_size, field.metadata) == (6, {b"shape": b"2,3"})
+
+
+def test_a_file_that_cannot_be_read_is_an_error_that_names_it(folder):
+    segment(folder, "w-1", [row("a")])
+    compact(folder, "m", now=NOON, done=Compacted())
+    (file,) = folder.files("m")
+    folder.file(file).write_bytes(b"garbage")
+    left = segment(folder, "w-2", [row("b")])
+    with pytest.raises(LogError, match=rf"{file.name} cannot be read: .*; move it away"):
+        compact(folder, "m", now=NOON, done=Compacted())
+    assert left.exists()
+
+
+def test_rows_that_cannot_become_parquet_stay_where_they_are(folder, monkeypatch):
+    left = segment(folder, "w-1", [row("a")])
+
+    def failing(*_, **__):
+        raise pa.ArrowNotImplementedError("no such type")
+
+    monkeypatch.setattr("ekiben.monitoring.compaction.pq.write_table", failing)
+    with pytest.raises(LogError, match=rf"{left.name} cannot become Parquet: no such type"):
+        compact(folder, "m", now=NOON, done=Compacted())
+    assert left.exists()
+    assert folder.files("m") == []
+
+
+def test_segments_that_are_to_be_left_are_left(folder):
+    first, second = segment(folder, "w-1", [row("a")]), segment(folder, "w-2", [row("b")])
+    compact(folder, "m", now=NOON, done=Compacted(), leave={first.name})
+    assert (first.exists(), second.exists()) == (True, False)
+
+
+def test_whoever_makes_a_file_of_the_same_segment_makes_the_same_file(folder, tmp_path):
+    path = segment(folder, "w-1", [row("a", NOON + 5), row("b")])
+    other = LogFolder(tmp_path / "other")
+    made = [write_file(where, "m", DATE, [read_segment(path)]) for where in (folder, other)]
+    assert made[0] == made[1]
+    assert folder.file(made[0][0]).read_bytes() == other.file(made[1][0]).read_bytes()
+    assert made[0][1] == 2

@@ -14,7 +14,7 @@ from ekiben.model.signature import Batch, Signature
 from ekiben.monitoring import inference_log
 from ekiben.monitoring.inference_log import InferenceLog, Tally
 from ekiben.monitoring.log_rows import LoggedRows
-from ekiben.monitoring.log_schema import head_of, table_of
+from ekiben.monitoring.log_table import head_of, table_of
 
 DAY = 86_400.0
 NOON = 20_000 * DAY + DAY / 2

@@ -6,7 +6,8 @@ import pytest
 from unit.monitoring.log_files import ALWAYS, DAY_S, NOON, WHO, head, reader, row, segment
 
 from ekiben.errors import LogError
-from ekiben.monitoring.compaction import Compacted, compact
+from ekiben.monitoring.compaction import compact
+from ekiben.monitoring.kept import Compacted
 from ekiben.monitoring.log_export import export
 from ekiben.monitoring.log_folder import LogFolder
 from ekiben.monitoring.log_schema import LoggedField

@@ -1,7 +1,17 @@
 import pytest
-from unit.monitoring.log_files import DATE, NOON, row, segment
+from unit.monitoring.log_files import DATE, NOON, Open, row, segment
 
-from ekiben.monitoring.log_folder import LogFile, LogFolder, date_of, dates_around, open_folder, partition_of
+from ekiben.monitoring.log_folder import (
+    LogFile,
+    LogFolder,
+    date_of,
+    dates_around,
+    digest_in,
+    digest_of,
+    is_segment,
+    open_folder,
+    partition_of,
+)
 from ekiben.settings import load_settings
 
 FILE = LogFile("m", "2026-01-02", "x.parquet", 3)
@@ -91,3 +101,39 @@ def test_the_dates_of_a_time_are_its_own_and_the_neighbours():
 )
 def test_a_path_says_what_is_in_a_file(path, expected):
     assert partition_of(path) == expected
+
+
+def test_finished_segments_and_their_marks(folder):
+    done, writing = segment(folder, "w-1", [row("a")]), segment(folder, "w-2", [row("b")])
+    (folder.path / "tail/model=m/2024-10-04-w-3.arrows").mkdir()
+    writer = Open(writing)
+    (found,) = folder.finished("m", now=NOON)
+    assert (found.relative, found.date) == (f"tail/model=m/{done.name}", DATE)
+    assert (found.size_bytes, found.time) == (done.stat().st_size, done.stat().st_mtime)
+    assert folder.segment(found) == done
+    folder.shipping_mark(found).touch()
+    assert folder.shipping_marks("m") == {done.name: folder.shipping_mark(found)}
+    assert done in folder.segments("m")
+    folder.remove_segment(found)
+    folder.remove_segment(found)
+    assert (folder.finished("m", now=NOON), folder.shipping_marks("m")) == ([], {})
+    writer.close()
+    assert [part.name for part in folder.finished("m", now=NOON)] == [writing.name]
+
+
+def test_a_segment_that_goes_while_it_is_looked_at(folder, monkeypatch):
+    done = segment(folder, "w-1", [row("a")])
+    monkeypatch.setattr("ekiben.monitoring.log_folder.is_finished", lambda path, *, now: path.unlink() is None)
+    assert folder.finished("m", now=NOON) == []
+    assert not done.exists()
+
+
+def test_a_files_name_says_of_which_segments_it_is():
+    assert digest_of(["a"]) != digest_of(["b"])
+    assert digest_of(["a", "b"]) != digest_of(["a"])
+    assert digest_in(f"120000-{digest_of(['a'])}.parquet") == digest_of(["a"])
+
+
+@pytest.mark.parametrize(("name", "expected"), [("x.arrows", True), (".x.arrows", False), ("x.arrows.tmp", False), ("x.damaged", False)])
+def test_a_segment_is_known_by_its_name(name, expected):
+    assert is_segment(name) is expected

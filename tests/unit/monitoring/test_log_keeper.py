@@ -1,21 +1,26 @@
-import pytest
-from unit.monitoring.log_files import ALWAYS, DAY_S, NOON, head, ids, reader, row, segment
+import os
+import sys
 
+import pytest
+from unit.monitoring.log_files import ALWAYS, DAY_S, NOON, Open, head, ids, reader, row, segment
+
+from ekiben.errors import LogError
 from ekiben.model.monitor_spec import LogSpec
-from ekiben.monitoring.compaction import Compacted
+from ekiben.monitoring.kept import Compacted, Kept
 from ekiben.monitoring.log_folder import LogFolder
-from ekiben.monitoring.log_keeper import Kept, LogKeeper, open_keeper
-from ekiben.monitoring.shipping import LOCAL_FOR_S, LogStorage
+from ekiben.monitoring.log_keeper import LogKeeper, open_keeper
+from ekiben.monitoring.log_storage import LogStorage
+from ekiben.monitoring.shipping import LOCAL_FOR_S
 from ekiben.settings import load_settings
 
 
 class World:
-    def __init__(self, path, *, ships=False):
+    def __init__(self, path, *, ships="", compacts=True):
         self.folder = LogFolder(path / "inference_log")
-        self.storage = LogStorage(f"file://{path}/fleet") if ships else None
+        self.storage = LogStorage(ships) if ships else None
         self.now = NOON
         self.specs = {}
-        self.keeper = LogKeeper(self.folder, self.specs.get, storage=self.storage, wall=lambda: self.now)
+        self.keeper = LogKeeper(self.folder, self.specs.get, storage=self.storage, compacts=compacts, wall=lambda: self.now)
 
 
 @pytest.fixture
@@ -25,7 +30,7 @@ def world(tmp_path):
 
 @pytest.fixture
 def fleet(tmp_path):
-    return World(tmp_path, ships=True)
+    return World(tmp_path, ships=f"file://{tmp_path}/fleet")
 
 
 def away(*_, **__):
@@ -172,3 +177,123 @@ def test_the_keeper_of_the_settings(tmp_path):
     keeper = open_keeper(settings, lambda model: None, wall=lambda: NOON)
     segment(LogFolder(tmp_path / "inference_log"), "w-1", [row("a")])
     assert keeper.run_once().shipped_files == 1
+
+
+@pytest.fixture
+def bare(tmp_path):
+    """A host without pyarrow that ships."""
+    return World(tmp_path / "bare", ships=f"file://{tmp_path}/fleet", compacts=False)
+
+
+@pytest.fixture
+def monitor(tmp_path):
+    return World(tmp_path / "monitor", ships=f"file://{tmp_path}/fleet")
+
+
+def test_without_pyarrow_segments_are_shipped_as_they_are_and_a_monitor_takes_them_in(bare, monitor):
+    segment(bare.folder, "w-1", [row("a")])
+    segment(bare.folder, "w-2", [row("b")], described=head(model="n"))
+    kept = bare.keeper.run_once()
+    assert (kept.shipped_segments, kept.compacted, kept.problems) == (2, Compacted(), [])
+    assert (bare.folder.segments("m"), bare.folder.files("m")) == ([], [])
+    assert bare.keeper.take_in() == Kept(), "it cannot"
+    assert monitor.keeper.run_once() == Kept(), "each looks after its own host's"
+    kept = monitor.keeper.take_in()
+    assert (kept.taken_in, kept.compacted.rows, kept.problems) == (2, 2, [])
+    assert ids(reader(LogFolder(bare.folder.path / "empty"), bare.storage).read("m", **ALWAYS)) == ["a"]
+
+
+def test_where_nothing_is_shipped_nothing_is_taken_in(world):
+    assert world.keeper.take_in() == Kept()
+
+
+def test_one_process_of_the_host_takes_in(bare, monitor):
+    segment(bare.folder, "w-1", [row("a")])
+    bare.keeper.run_once()
+    with monitor.folder.lock():
+        assert monitor.keeper.take_in() == Kept(is_busy=True)
+    assert monitor.keeper.take_in().taken_in == 1
+
+
+def test_what_cannot_be_taken_in_of_one_model_holds_up_no_other(bare, monitor, monkeypatch):
+    segment(bare.folder, "w-1", [row("a")])
+    segment(bare.folder, "w-2", [row("b")], described=head(model="n"))
+    bare.keeper.run_once()
+    segments = monitor.storage.segments
+
+    def lost(model):
+        if model == "m":
+            raise LogError("lost")
+        return segments(model)
+
+    monkeypatch.setattr(monitor.storage, "segments", lost)
+    kept = monitor.keeper.take_in()
+    assert (kept.taken_in, kept.problems) == (1, ["m: lost"])
+
+
+def test_without_pyarrow_and_a_place_to_ship_to_segments_stay_until_age_or_budget_ends_them(tmp_path):
+    world = World(tmp_path, compacts=False)
+    paths = [segment(world.folder, f"w-{n}", [row(str(n))]) for n in (2, 1, 0)]
+    for n, path in enumerate(paths):
+        os.utime(path, (n, n))
+    size = paths[0].stat().st_size
+    writer = Open(segment(world.folder, "w-9", [row("now")]))
+    assert world.keeper.run_once() == Kept()
+    world.specs["m"] = LogSpec(max_mb=2.5 * size / 1e6)
+    kept = world.keeper.run_once()
+    assert (kept.expired_files, kept.expired_bytes, kept.expired_rows) == (1, size, 0)
+    assert sorted(ids(reader(world.folder).read("m", **ALWAYS))) == ["0", "1", "now"], "that which was written first went"
+    world.now += 91 * DAY_S
+    assert world.keeper.run_once().expired_files == 2
+    assert ids(reader(world.folder).read("m", **ALWAYS)) == ["now"], "one that is written is left"
+    writer.close()
+
+
+def test_while_the_storage_is_away_the_budget_of_segments_holds(bare, monkeypatch):
+    path = segment(bare.folder, "w-1", [row("a")])
+    segment(bare.folder, "w-2", [row("b")])
+    bare.specs["m"] = LogSpec(max_mb=1.5 * path.stat().st_size / 1e6)
+    for name in ("put_file", "ls", "info"):
+        monkeypatch.setattr(bare.storage.fs, name, away)
+    kept = bare.keeper.run_once()
+    assert (kept.shipped_segments, kept.expired_files, len(kept.problems)) == (0, 1, 1)
+    assert len(bare.folder.segments("m")) == 1
+    assert bare.folder.shipping_marks("m") == {}
+
+
+def test_shipped_segments_that_nobody_takes_in_expire_too(bare):
+    segment(bare.folder, "w-1", [row("a")])
+    bare.keeper.run_once()
+    bare.specs["m"] = LogSpec(retention_days=1)
+    bare.now += 2 * DAY_S
+    assert bare.keeper.run_once().expired_files == 1
+    assert bare.storage.segments("m") == []
+
+
+def test_a_segment_whose_upload_began_becomes_no_file_here_once_pyarrow_is_installed(bare, tmp_path):
+    segment(bare.folder, "w-1", [row("a")])
+    segment(bare.folder, "w-2", [row("b")])
+    first, _ = bare.folder.finished("m", now=NOON)
+    bare.folder.shipping_mark(first).touch()
+    bare.storage.upload(bare.folder.segment(first), first)
+    later = LogKeeper(bare.folder, bare.specs.get, storage=bare.storage, wall=lambda: NOON)
+    kept = later.run_once()
+    assert (kept.compacted.rows, kept.shipped_segments) == (1, 1)
+    assert sorted(ids(reader(bare.folder, bare.storage).read("m", **ALWAYS))) == ["a", "b"]
+    assert later.take_in().taken_in == 1
+    assert sorted(ids(reader(bare.folder, bare.storage).read("m", **ALWAYS))) == ["a", "b"]
+
+
+def test_the_keeper_of_the_settings_where_pyarrow_is_missing(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    settings = load_settings({"EKIBEN_HOME": str(tmp_path), "EKIBEN_LOG_URI": f"file://{tmp_path}/fleet"})
+    segment(LogFolder(tmp_path / "inference_log"), "w-1", [row("a")])
+    kept = open_keeper(settings, lambda model: None, wall=lambda: NOON).run_once()
+    assert (kept.shipped_segments, kept.compacted) == (1, Compacted())
+
+
+def test_a_log_that_is_shipped_to_itself_would_be_deleted(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path)
+    settings = load_settings({"EKIBEN_HOME": str(tmp_path), "EKIBEN_LOG_URI": f"file://{tmp_path}/link/inference_log"})
+    with pytest.raises(LogError, match="which is this host's own log; name another place"):
+        open_keeper(settings, lambda model: None)

@@ -1,11 +1,13 @@
 import pytest
-from unit.monitoring.log_files import ALWAYS, NOON, row, segment
+from unit.monitoring.log_files import ALWAYS, DATE, DAY_S, NOON, row, segment
 
 from ekiben.errors import LogError
-from ekiben.monitoring.compaction import Compacted, compact
-from ekiben.monitoring.log_folder import LogFile, LogFolder
+from ekiben.monitoring.compaction import compact, write_file
+from ekiben.monitoring.kept import Compacted
+from ekiben.monitoring.log_folder import LogFile, LogFolder, TailSegment
 from ekiben.monitoring.log_parts import LogParts
-from ekiben.monitoring.shipping import LogStorage
+from ekiben.monitoring.log_segments import read_segment
+from ekiben.monitoring.log_storage import LogStorage
 
 
 @pytest.fixture
@@ -61,3 +63,58 @@ def test_a_segment_that_cannot_be_read(folder):
     (folder.path / "tail/model=m/2024-10-04-w-1.arrows").mkdir()
     with pytest.raises(LogError, match=r"w-1.arrows cannot be read"):
         LogParts(folder).find("m", **ALWAYS)
+
+
+def shipped(folder, storage, *names):
+    """Segments of a host without pyarrow, with a row each."""
+    for name in names:
+        path = segment(folder, name, [row(name)])
+        storage.upload(path, TailSegment("m", path.name))
+    return [f"2024-10-04-{name}.arrows" for name in names]
+
+
+def test_segments_that_were_shipped_are_parts_where_no_file_has_them(folder, storage, tmp_path):
+    there = shipped(folder, storage, "w-1", "w-2")
+    other = LogFolder(tmp_path / "other")
+    assert names(LogParts(other, storage).find("m", **ALWAYS)) == (there, [], [])
+    assert LogParts(other, storage).models() == ["m"]
+    assert names(LogParts(folder, storage).find("m", **ALWAYS)) == (there, [], []), "each once, though they are here as well"
+    (one, *_) = [read_segment(path) for path in folder.segments("m")]
+    file, _ = write_file(other, "m", DATE, [one])
+    assert names(LogParts(other, storage).find("m", **ALWAYS)) == (there[1:], [file.name], [])
+    storage.upload(other.file(file), file)
+    for host in (folder, LogFolder(tmp_path / "third")):
+        assert names(LogParts(host, storage).find("m", **ALWAYS)) == (there[1:], [], [file.name])
+    assert names(LogParts(other, storage).find("m", since=NOON + 3 * DAY_S, until=NOON + 4 * DAY_S)) == ([], [], [])
+
+
+def test_a_shipped_segment_that_goes_meanwhile(folder, storage, tmp_path, monkeypatch):
+    shipped(folder, storage, "w-1")
+    monkeypatch.setattr(storage, "read", lambda segment: None)
+    assert names(LogParts(LogFolder(tmp_path / "other"), storage).find("m", **ALWAYS)) == ([], [], [])
+
+
+def test_while_the_storage_is_away_what_is_here_is_left(folder, storage, monkeypatch):
+    shipped(folder, storage, "w-1")
+    asked = []
+
+    def away(*_, **__):
+        asked.append(1)
+        raise ConnectionError("nobody there")
+
+    monkeypatch.setattr(storage.fs, "ls", away)
+    found = LogParts(folder, storage).find("m", **ALWAYS)
+    assert [s.name for s in found.segments] == ["2024-10-04-w-1.arrows"]
+    assert "nobody there" in found.problem
+    assert len(asked) == 1, "nobody waits twice for what is away"
+
+
+def test_files_that_cannot_be_listed_are_left_out_and_shipped_segments_are_not(folder, storage, tmp_path, monkeypatch):
+    there = shipped(folder, storage, "w-1")
+
+    def away(*_, **__):
+        raise LogError("nobody there")
+
+    monkeypatch.setattr(storage, "files", away)
+    found = LogParts(LogFolder(tmp_path / "other"), storage).find("m", **ALWAYS)
+    assert (names(found), found.problem) == ((there, [], []), "nobody there")

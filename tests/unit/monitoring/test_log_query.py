@@ -7,11 +7,12 @@ import pytest
 from unit.monitoring.log_files import DATE, NOON, TEMP, WHO, Open, head, reader, row, segment
 
 from ekiben.errors import LogError
-from ekiben.monitoring.compaction import Compacted, compact
+from ekiben.monitoring.compaction import compact
+from ekiben.monitoring.kept import Compacted
 from ekiben.monitoring.log_folder import LogFolder
 from ekiben.monitoring.log_query import LogQuery, truth_table
 from ekiben.monitoring.log_schema import LoggedField
-from ekiben.monitoring.shipping import LogStorage
+from ekiben.monitoring.log_storage import LogStorage
 from ekiben.state.truth import MemoryTruths, Truth
 
 

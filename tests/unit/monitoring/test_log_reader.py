@@ -4,11 +4,13 @@ import pytest
 from unit.monitoring.log_files import ALWAYS, DAY_S, NOON, TEMP, WHO, head, ids, reader, row, segment
 
 from ekiben.errors import LogError
-from ekiben.monitoring.compaction import Compacted, compact
+from ekiben.monitoring.compaction import compact
+from ekiben.monitoring.kept import Compacted
 from ekiben.monitoring.log_folder import LogFile, LogFolder
 from ekiben.monitoring.log_reader import LogReader, open_log
-from ekiben.monitoring.log_schema import COMMON, HEAD_KEY, LoggedField, head_of
-from ekiben.monitoring.shipping import LogStorage
+from ekiben.monitoring.log_schema import HEAD_KEY, LoggedField
+from ekiben.monitoring.log_storage import LogStorage
+from ekiben.monitoring.log_table import COMMON, head_of
 from ekiben.settings import load_settings
 
 

@@ -1,11 +1,10 @@
 import os
 
 import pytest
-from unit.monitoring.log_files import NOON, Open, batch, head, row, segment, stream
+from unit.monitoring.log_files import NOON, Open, batch, head, raw_schema, row, segment, stream
 
-from ekiben.monitoring.log_folder import LogFolder
-from ekiben.monitoring.log_schema import raw_schema
-from ekiben.monitoring.log_segments import DamagedSegment, is_finished, read_segment
+from ekiben.monitoring.log_folder import LogFolder, is_finished
+from ekiben.monitoring.log_segments import DamagedSegment, read_segment
 
 HEAD = head()
 FIRST, SECOND = [row("a", temp=1.0), row("b", who="ann")], [row("c")]

@@ -1,10 +1,12 @@
 import pytest
 from unit.monitoring.log_files import NOON, Open, reader, row, segment
 
-from ekiben.monitoring.compaction import Compacted, compact
+from ekiben.monitoring.compaction import compact
+from ekiben.monitoring.kept import Compacted
 from ekiben.monitoring.log_folder import LogFolder
 from ekiben.monitoring.log_status import LogStatus, status_of
-from ekiben.monitoring.shipping import LogStorage, Shipping
+from ekiben.monitoring.log_storage import LogStorage
+from ekiben.monitoring.shipping import Shipping
 
 
 @pytest.fixture

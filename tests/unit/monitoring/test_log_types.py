@@ -1,7 +1,7 @@
 import pyarrow as pa
 import pytest
 
-from ekiben.monitoring.log_schema import COMMON
+from ekiben.monitoring.log_table import COMMON
 from ekiben.monitoring.log_types import common_schema, fitted, leaves, narrowed
 
 

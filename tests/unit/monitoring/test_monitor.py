@@ -27,6 +27,11 @@ class Retrains:
         self.stopped += 1
 
 
+class Keeper:
+    def __init__(self, keep_log, take_in):
+        self.run_once, self.take_in = keep_log, take_in
+
+
 @pytest.fixture
 def world(tmp_path):
     return World(tmp_path, msgspec.structs.replace(SPEC, monitor=msgspec.structs.replace(MONITOR, alerts=ALERTS)))
@@ -39,7 +44,7 @@ def sent():
 
 @pytest.fixture
 def make(world, sent):
-    def made(holder="host:1", keep_log=lambda: None, retrain=None):
+    def made(holder="host:1", keep_log=lambda: None, take_in=lambda goes_on: None, retrain=None):
         def attempt(delivery):
             sent.append(delivery.event.message)
             return Tried()
@@ -54,7 +59,7 @@ def make(world, sent):
             checker=world.checker,
             alerting=world.alerting,
             deliverer=deliverer,
-            keep_log=keep_log,
+            keeper=Keeper(keep_log, take_in),
             holder=holder,
             wall=world.wall,
             clock=world.wall,
@@ -140,7 +145,50 @@ def test_without_the_libraries_it_looks_after_the_log_and_leaves_the_lease_to_ot
     monitor.tick()
     monitor.tick()
     assert (len(kept), kinds(world), world.control.leases.holder("monitor")) == (2, [], None)
-    assert caplog.text.count("without scipy this monitor looks after the log") == 1
+    assert caplog.text.count("without scipy this monitor looks after this host's log and leaves checks") == 1
+
+
+def test_without_pyarrow_it_says_that_the_log_is_shipped_as_it_is_and_takes_nothing_in(world, make, caplog):
+    world.checker.missing, taken = ["pyarrow", "scipy"], []
+    make(take_in=taken.append).tick()
+    assert taken == []
+    assert (
+        "without pyarrow and scipy this monitor ships and prunes this host's log as it is and leaves Parquet files, checks, alerts and "
+        "retraining to one over the same control database and EKIBEN_LOG_URI, where 'ekiben[monitor]' is installed"
+    ) in caplog.text
+
+
+def test_who_has_the_lease_takes_in_what_others_shipped_as_long_as_it_has_it(world, make):
+    asked = []
+
+    def take_in(goes_on):
+        asked.append(goes_on())
+        world.now += TTL_S + 1
+        assert world.control.leases.acquire(LEASE, "host:3", TTL_S)
+        asked.append(goes_on())
+
+    first, other = make(take_in=take_in), make("host:2", take_in=lambda goes_on: asked.append("not this one"))
+    world.control.leases.acquire(LEASE, "host:1", TTL_S)
+    other.tick()
+    first.tick()
+    assert asked == [True, False]
+
+
+def test_what_cannot_be_taken_in_stops_no_check(world, make, caplog):
+    def failing(goes_on):
+        raise LogError("the storage is away")
+
+    world.answer(600)
+    make(take_in=failing).tick()
+    assert len(kinds(world)) == 2
+    assert "the inference log: LogError: the storage is away" in caplog.text
+
+
+def test_it_takes_nothing_in_any_more_once_it_is_to_stop(world, make):
+    stop, asked = threading.Event(), []
+    stop.set()
+    make(take_in=lambda goes_on: asked.append(goes_on())).tick(stop)
+    assert asked == [False]
 
 
 def test_where_nobody_has_named_a_champion_the_version_that_serves_is_watched(world, make):

@@ -1,3 +1,5 @@
+import sys
+
 import pytest
 from unit.monitoring.monitor_world import MODEL, World
 
@@ -28,3 +30,14 @@ def test_a_checker_of_the_same_log(settings, tmp_path):
     [champion] = world.watched.of(MODEL)
     due = open_checker(settings, control).due(champion, world.now)
     assert (due.is_due, due.rows) == (False, 0)
+
+
+def test_where_pyarrow_is_missing_the_monitor_keeps_the_log_and_leaves_the_lease(settings, tmp_path, monkeypatch, caplog):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    world, control = World(tmp_path), open_control(settings)
+    assert open_checker(settings, control).missing == ["pyarrow"]
+    monitor = open_monitor(settings, control, world.registry, holder="host:1", models=tmp_path / "models")
+    monitor.tick()
+    assert control.leases.holder("monitor") is None
+    assert "without pyarrow this monitor ships and prunes this host's log as it is" in caplog.text
+    control.database.close()

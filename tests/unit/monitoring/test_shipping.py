@@ -1,13 +1,15 @@
-from pathlib import Path
+import os
 
 import fsspec
 import pytest
-from unit.monitoring.log_files import NOON, row, segment
+from unit.monitoring.log_files import NOON, Open, row, segment
 
 from ekiben.errors import LogError
-from ekiben.monitoring.compaction import Compacted, compact
-from ekiben.monitoring.log_folder import LogFile, LogFolder
-from ekiben.monitoring.shipping import LOCAL_FOR_S, LogStorage, Shipping, open_storage
+from ekiben.monitoring.compaction import compact
+from ekiben.monitoring.kept import Compacted
+from ekiben.monitoring.log_folder import LogFolder
+from ekiben.monitoring.log_storage import LogStorage
+from ekiben.monitoring.shipping import LOCAL_FOR_S, Shipping
 
 
 @pytest.fixture
@@ -33,20 +35,6 @@ def away(*_, **__):
     raise ConnectionError("nobody there")
 
 
-def test_the_place_of_the_settings(tmp_path):
-    assert open_storage("") is None
-    found = open_storage(f"file://{tmp_path}")
-    assert found is not None
-    assert found.models() == []
-    assert found.files("m") == []
-
-
-def test_a_place_whose_library_is_missing(monkeypatch):
-    monkeypatch.setattr("fsspec.core.url_to_fs", lambda *_, **__: (_ for _ in ()).throw(ImportError("Please install gcsfs")))
-    with pytest.raises(LogError, match=r"gs://b/l cannot be used: Please install gcsfs"):
-        LogStorage("gs://b/l")
-
-
 def test_files_go_under_their_relative_names(folder, storage):
     first, second = folder.files("m")
     assert shipping(folder, storage).ship("m", now=NOON) == [first, second]
@@ -67,16 +55,6 @@ def test_what_was_shipped_is_not_shipped_again(folder, storage, monkeypatch):
     assert ship.ship("m", now=NOON) == []
     folder.marker(folder.files("m")[0]).unlink()
     assert len(ship.ship("m", now=NOON)) == 1, "it is there already, and was found to be"
-
-
-def test_a_half_upload_is_replaced(folder, storage):
-    first, _ = folder.files("m")
-    whole = folder.file(first).read_bytes()
-    for wrong in (b"half", whole[:-1] + b"x"):
-        storage.fs.makedirs(storage.path(first).rpartition("/")[0], exist_ok=True)
-        storage.fs.pipe_file(storage.path(first), wrong)
-        storage.upload(folder.file(first), first)
-        assert storage.fs.cat_file(storage.path(first)) == whole
 
 
 def test_what_did_not_arrive_is_not_marked(folder, storage, monkeypatch):
@@ -131,30 +109,76 @@ def test_a_marker_whose_writer_was_killed_marks_nothing(folder, storage):
     assert len(ship.unshipped("m")) == 1
 
 
-def test_deleting(folder, storage, monkeypatch):
-    first, second = shipping(folder, storage).ship("m", now=NOON)
-    storage.remove(first)
-    storage.remove(first)
-    assert storage.files("m") == [second]
-    monkeypatch.setattr(storage.fs, "rm_file", away)
-    with pytest.raises(LogError, match="deleting model=m"):
-        storage.remove(second)
+@pytest.fixture
+def tail(tmp_path):
+    folder = LogFolder(tmp_path / "without_pyarrow")
+    segment(folder, "w-1", [row("a")])
+    segment(folder, "w-2", [row("b")])
+    return folder
 
 
-def test_what_others_put_there_is_left_out(folder, storage):
-    shipping(folder, storage).ship("m", now=NOON)
-    here = storage.files("m")
-    for name in ("model=m/date=2024-10-04/x.parquet.tmp", "model=m/README", "notes/a.txt"):
-        storage.fs.makedirs(f"{storage._root}/{name}".rpartition("/")[0], exist_ok=True)
-        storage.fs.pipe_file(f"{storage._root}/{name}", b"x")
-    assert storage.files("m") == here
-    assert storage.models() == ["m"]
+def finished(folder):
+    return folder.finished("m", now=NOON)
 
 
-def test_no_answer_is_an_error_of_ours(storage, monkeypatch):
-    monkeypatch.setattr(storage.fs, "ls", away)
-    for ask in (storage.models, lambda: storage.files("m")):
-        with pytest.raises(LogError, match=r"does not work, listing it: nobody there"):
-            ask()
-    with pytest.raises(LogError, match=r"uploading"):
-        storage.upload(Path("/nowhere"), LogFile("m", "2024-10-04", "x.parquet"))
+def test_a_segment_goes_as_soon_as_it_arrived_as_it_is(tail, storage):
+    first, second = finished(tail)
+    content = tail.segment(first).read_bytes()
+    assert shipping(tail, storage).ship_segments("m", now=NOON) == [first, second]
+    assert list(tail.path.rglob("*.*")) == []
+    assert [(s.name, s.size_bytes) for s in storage.segments("m")] == [(s.name, s.size_bytes) for s in (first, second)]
+    assert storage.read(first) == content
+    assert shipping(tail, storage).ship_segments("m", now=NOON) == []
+
+
+def test_one_that_is_written_stays(tail, storage):
+    first, second = finished(tail)
+    writer = Open(tail.segment(first))
+    assert shipping(tail, storage).ship_segments("m", now=NOON) == [second]
+    writer.close()
+    assert shipping(tail, storage).ship_segments("m", now=NOON) == [first]
+
+
+def test_an_empty_segment_goes_and_is_shipped_nowhere(storage, tmp_path):
+    folder = LogFolder(tmp_path / "empty")
+    os.utime(segment(folder, "w-1", content=b""), (0, 0))
+    assert shipping(folder, storage).ship_segments("m", now=NOON) == []
+    assert (folder.segments("m"), storage.segments("m")) == ([], [])
+
+
+@pytest.mark.parametrize("ends", ["while it uploads", "before it was compared"])
+def test_a_segment_whose_upload_did_not_end_stays_and_ends_there(tail, storage, monkeypatch, ends):
+    """Whether it arrived is not known: it must not become a file here as well."""
+    first, second = finished(tail)
+    ship = shipping(tail, storage)
+    with monkeypatch.context() as patched:
+        patched.setattr(storage.fs, "put_file" if ends == "while it uploads" else "cat_file", away)
+        with pytest.raises(LogError, match=r"uploading tail/model=m/.*nobody there"):
+            ship.ship_segments("m", now=NOON)
+    assert ship.ship_segments("m", now=NOON) == [], "it waits"
+    assert finished(tail) == [first, second]
+    assert list(tail.shipping_marks("m")) == [first.name]
+    assert ship.ship_segments("m", now=NOON + 10, only_begun=True) == [first]
+    assert finished(tail) == [second]
+    assert tail.shipping_marks("m") == {}
+
+
+def test_the_mark_of_a_segment_that_has_gone_goes(tail, storage):
+    first, _ = finished(tail)
+    tail.shipping_mark(first).touch()
+    tail.segment(first).unlink()
+    shipping(tail, storage).ship_segments("m", now=NOON)
+    assert tail.shipping_marks("m") == {}
+
+
+def test_files_and_segments_wait_together(folder, storage, monkeypatch):
+    segment(folder, "w-9", [row("c")])
+    ship = shipping(folder, storage)
+    with monkeypatch.context() as patched:
+        patched.setattr(storage.fs, "put_file", away)
+        with pytest.raises(LogError):
+            ship.ship("m", now=NOON)
+    assert ship.ship_segments("m", now=NOON + 1) == []
+    assert not ship.ship_file(folder.files("m")[0], now=NOON + 1)
+    assert ship.ship_file(folder.files("m")[0], now=NOON + 5)
+    assert ship.ship_file(folder.files("m")[0], now=NOON + 5)

@@ -1,7 +1,7 @@
 import pytest
 from bentoml._internal.configuration.containers import BentoMLContainer
 
-from ekiben.errors import VersionNotFound
+from ekiben.errors import RegistryError, VersionNotFound
 from ekiben.registry import FolderRegistry
 from ekiben.registry.bento_parts import BentoParts
 from ekiben.state import MemoryAliases
@@ -44,6 +44,16 @@ def test_arguments_of_the_build_choose_versions_and_base(parts, arguments):
     arguments({"versions": "tiny:2  tiny:1", "base_image": "mine:1"})
     assert [str(model.tag) for model in parts.models] == ["plane:1", "tiny:2", "tiny:1"]
     assert parts.image.base_image == parts.image.image_labels["org.opencontainers.image.base.name"] == "mine:1"
+
+
+def test_an_argument_of_the_build_makes_the_image_of_a_monitor(parts, arguments):
+    arguments({})
+    assert "pyarrow" not in parts.image.python_requirements
+    arguments({"extras": "monitor"})
+    assert {"pyarrow", "duckdb", "scipy"} <= {text.partition("==")[0] for text in parts.image.python_requirements.split()}
+    arguments({"extras": "dev"})
+    with pytest.raises(RegistryError, match="no extra 'dev'"):
+        _ = parts.image
 
 
 def test_a_model_without_a_version_fails_the_build_and_nothing_before_it(registry, tmp_path):

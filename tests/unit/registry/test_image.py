@@ -2,12 +2,14 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 from _bentoml_sdk.images import populate_image_from_build_config
 from bentoml._internal.bento.build_config import BentoBuildConfig
 from bentoml.images import Image
 
+from ekiben.registry import slimming as slimming_module
 from ekiben.registry.image import BASE_IMAGE, USER_ID, ServingImage, make_image
 
 # BentoML copies its entry point with it.
@@ -42,6 +44,14 @@ def test_only_the_environment_leaves_the_stage_that_builds(dockerfile):
     assert not any(tool in text for text in named(serving, "RUN") for tool in ("pip", "uv ", "apt-get"))
     assert not any("build-essential" in text for text in named(building, "RUN"))
     assert "uv --directory" in " ".join(named(building, "RUN"))
+
+
+def test_what_nobody_reads_goes_before_the_environment_is_copied(dockerfile, tmp_path):
+    building, _ = dockerfile(make_image(["numpy==2.4.6"], {}))
+    *_, slimming, last = named(building, "RUN")
+    assert slimming == "python ./env/docker/slimming.py /app/.venv"
+    assert last == "true"
+    assert (tmp_path / "env/docker/slimming.py").read_text() == Path(slimming_module.__file__).read_text()
 
 
 def test_it_is_whole(dockerfile):

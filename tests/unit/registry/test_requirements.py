@@ -6,11 +6,21 @@ from ekiben.errors import RegistryError
 from ekiben.registry.requirements import pinned_requirements, read_pins
 
 PACKAGES = {
-    "ekiben": ("0.1", ["numpy>=2", "Bento_ML>=1; extra == 'serve'", "psycopg[binary]; extra == 'postgresql'", "pytest; extra == 'dev'"]),
+    "ekiben": (
+        "0.1",
+        [
+            "numpy>=2",
+            "Bento_ML>=1; extra == 'serve'",
+            "psycopg[binary]; extra == 'postgresql'",
+            "arrows; extra == 'monitor'",
+            "pytest; extra == 'dev'",
+        ],
+    ),
     "bento-ml": ("1.4", ["a[fast]", "winonly; sys_platform == 'win32'", "old; python_version < '3.11'"]),
     "a": ("1", ["b; extra == 'fast'", "c; extra == 'slow'", "bento_ml"]),
     "b": ("2+local", None),
     "numpy": ("2.4", []),
+    "arrows": ("5", []),
     "psycopg": ("3", ["psycopg-binary==3; extra == 'binary'"]),
     "psycopg-binary": ("3", None),
     "onnxruntime": ("1.30", ["numpy"]),
@@ -87,3 +97,19 @@ def test_a_line_that_pins_nothing_is_an_error(tmp_path, line):
     file.write_text(f"a==1\n{line}\n")
     with pytest.raises(RegistryError, match=r"constraints\.txt, line 2: .* pins nothing"):
         read_pins(file)
+
+
+def test_the_image_of_a_monitor_has_its_extra():
+    assert set(pinned_requirements(["onnx"], {}, extras=["monitor"], distribution=Installed)) == {*BASE, "arrows==5"}
+
+
+@pytest.mark.parametrize("extra", ["dev", "serve"])
+def test_an_extra_that_no_image_has(extra):
+    with pytest.raises(RegistryError, match=f"no extra '{extra}' of ekiben; there are monitor"):
+        pinned_requirements(["onnx"], {}, extras=[extra], distribution=Installed)
+
+
+def test_what_only_reads_the_log_is_not_in_the_image_that_serves():
+    serving = {text.partition("==")[0] for text in pinned_requirements(["onnx"], {})}
+    assert not serving & {"pyarrow", "duckdb", "scipy", "scikit-learn", "pandas"}
+    assert "flatbuffers" in serving
