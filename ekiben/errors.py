@@ -7,7 +7,9 @@
     ├── ArtifactError               a version's files cannot be trusted or used
     │   ├── ChecksumMismatch        a file is missing, added or changed since the version was made
     │   ├── GoldenRowsMismatch      the model loads but no longer gives the recorded outputs
-    │   └── RuntimeUnavailable      the framework that the version needs is not installed
+    │   ├── RuntimeUnavailable      the framework that the version needs is not installed
+    │   └── UntrustedVersion        nobody trusted has signed it, where that is asked for
+    ├── SigningError                a key cannot be read or made, or a version not be signed with it
     ├── ParityError                 an exported model does not agree with the original
     ├── RegistryError
     │   ├── VersionNotFound
@@ -20,18 +22,24 @@
     │   ├── RolloutRefused          what was asked cannot be: the plan is wrong, the versions do not fit each other
     │   ├── RolloutChanged          somebody else changed it meanwhile, or another one is active
     │   └── MeasurementFailed       a metric of its analysis cannot be measured now
+    ├── KeyRefused                  an API key cannot be made or changed as was asked
+    │   └── UnknownKey              there is none of that prefix
     └── RequestError                one request cannot be answered; never the server's fault alone
         ├── InvalidRequest          the request is malformed: not JSON, wrong shape of the envelope
         ├── InvalidRows             well formed, but rows break the signature; has ``details``
         ├── UnknownModel            no such model, version or route
-        ├── Forbidden               this server's settings do not allow it
+        ├── Unauthenticated         who asks is not known: no key or token, or none that is good
+        ├── Forbidden               who asks may not, or this server's settings do not allow it to anybody
+        ├── TooManyRequests         who asks has asked too often; has ``retry_after_s``
         ├── LoadFailed              a model was asked to be loaded and cannot be
         ├── MethodNotAllowed
         ├── PayloadTooLarge
+        ├── ReadTimeout             the client takes too long to send it
         ├── UnsupportedMediaType
         ├── NotAcceptable           the client accepts no type that the route answers in
         ├── NotReady                the model exists and cannot answer now; has ``retry_after_s``
-        │   └── QueueFull           it would be answered too late; has ``retry_after_s``
+        │   ├── QueueFull           it would be answered too late; has ``retry_after_s``
+        │   └── CircuitOpen         the version fails too often to be asked now; has ``retry_after_s``
         ├── DeadlineExceeded        its deadline passed before it was computed
         └── PredictionFailed        the model itself failed on valid rows
 
@@ -93,6 +101,14 @@ class GoldenRowsMismatch(ArtifactError):
 
 class RuntimeUnavailable(ArtifactError):
     """The framework that the version needs is not installed here."""
+
+
+class UntrustedVersion(ArtifactError):
+    """Nobody trusted has signed the version, and it was to be, or it runs code when it is loaded. Nothing of it was run."""
+
+
+class SigningError(EkibenError):
+    """A key cannot be read or made, or a version cannot be signed with it."""
 
 
 class ParityError(EkibenError):
@@ -163,6 +179,14 @@ class RowError(msgspec.Struct, frozen=True, omit_defaults=True):
         return f"{where}: {self.rule} (got {self.value!r})"
 
 
+class KeyRefused(EkibenError):
+    """An API key cannot be made or changed as was asked."""
+
+
+class UnknownKey(KeyRefused):
+    """There is no API key of that prefix."""
+
+
 class RequestError(EkibenError):
     """One request cannot be answered."""
 
@@ -176,23 +200,66 @@ class InvalidRequest(RequestError):
 
 
 class InvalidRows(RequestError):
-    """Rows break the signature; ``details`` says row, field, value and rule."""
+    """Rows break the signature; ``details`` says row, field, value and rule.
+
+    Attributes:
+        SHOWN: Problems that ``details`` holds, at most.
+        EXPLAINED: Problems after which whoever looks for them may stop: a body can have millions, which cost more than it is worth.
+    """
 
     SHOWN = 20
+    EXPLAINED = 1000
 
     def __init__(self, details: list[RowError]) -> None:
         shown = details[: self.SHOWN]
         more = len(details) - len(shown)
         tail = f" (and {more} more)" if more else ""
-        super().__init__(f"{shown[0]}{'' if len(details) == 1 else f'; {len(details)} problems in all'}{tail}", shown)
+        found = f"; {len(details)} problems in all" if len(details) < self.EXPLAINED else f"; at least {len(details)} problems"
+        super().__init__(f"{shown[0]}{'' if len(details) == 1 else found}{tail}", shown)
 
 
 class UnknownModel(RequestError):
     """No such model, version or route."""
 
 
+class Unauthenticated(RequestError):
+    """Who asks is not known: the request brings no key or token, or none that is good."""
+
+
 class Forbidden(RequestError):
-    """This server's settings do not allow it, whoever asks."""
+    """Who asks is known and may not do this, or this server's settings do not allow it to anybody."""
+
+
+class TooManyRequests(RequestError):
+    """Who asks has asked too often, or has too much under way.
+
+    Attributes:
+        retry_after_s: Seconds after which a retry may succeed.
+        limit: How many requests or rows the limit that was met allows.
+        window_s: In how many seconds; 0 where it is of what is under way at once.
+        capacity: How many may come at once; `limit`, where nothing else is said.
+        left: How many would still fit now.
+        reset_s: Seconds until all would fit again.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry_after_s: float,
+        limit: float,
+        window_s: float,
+        capacity: float | None = None,
+        left: float = 0.0,
+        reset_s: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+        self.limit = limit
+        self.window_s = window_s
+        self.capacity = limit if capacity is None else capacity
+        self.left = left
+        self.reset_s = retry_after_s if reset_s is None else reset_s
 
 
 class LoadFailed(RequestError):
@@ -213,6 +280,10 @@ class MethodNotAllowed(RequestError):
 
 class PayloadTooLarge(RequestError):
     """The body is larger than the server accepts."""
+
+
+class ReadTimeout(RequestError):
+    """The request did not come whole in the time that there is for it."""
 
 
 class UnsupportedMediaType(RequestError):
@@ -239,8 +310,20 @@ class QueueFull(NotReady):
     """The queue is so long that the answer would come after the deadline."""
 
 
+class CircuitOpen(NotReady):
+    """The version failed so often that it is not asked for a while."""
+
+
 class DeadlineExceeded(RequestError):
-    """The deadline passed before the request was computed; the work was not done."""
+    """The deadline passed before the request was computed; the work was not done.
+
+    Attributes:
+        by_model: Whether it was the model that took the time, and not the client that gave none.
+    """
+
+    def __init__(self, message: str, *, by_model: bool = False) -> None:
+        super().__init__(message)
+        self.by_model = by_model
 
 
 class PredictionFailed(RequestError):

@@ -14,6 +14,9 @@ from typing import Any, Literal
 import msgspec
 
 from ekiben.errors import SpecError
+from ekiben.model.default_checks import default_contradictions
+from ekiben.model.guard_checks import breaker_contradictions, cache_contradictions, limits_contradictions
+from ekiben.model.guard_spec import BreakerSpec, CacheSpec, LimitsSpec
 from ekiben.model.monitor_checks import log_contradictions, monitor_contradictions
 from ekiben.model.monitor_spec import LogSpec, MonitorSpec
 from ekiben.model.plan_reading import right_in_plan, with_short_forms, with_steps_spelt_out
@@ -25,6 +28,7 @@ ScalarType = Literal["bool", "int", "float", "string"]
 DType = Literal["bool", "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64", "float16", "float32", "float64", "string"]
 
 NAME_PATTERN = r"^[a-z][a-z0-9_-]{0,62}$"
+_MAX_LENGTH = 65_536
 RESERVED_NAMES = frozenset({
     "v1", "v2", "metrics", "docs", "livez", "readyz", "healthz", "health", "ping", "version", "invocations", "score", "schema", "stats",
     "static_content",
@@ -45,6 +49,7 @@ class InputSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     * **a category not listed** in ``categories``: refused, unless ``unknown: allow``; then the value reaches the model.
     * **wrong types**: refused. An integer is a valid float, and 3.0 a valid int; true is no number, "3" is not 3.
     * **fields the signature does not have**: refused, so that a misspelt name never passes for a missing value.
+    * **strings of more than** ``max_length`` **characters**: refused, those in a tensor too.
     """
 
     name: str
@@ -55,6 +60,7 @@ class InputSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     max: float | None = None
     categories: tuple[str, ...] | None = None
     unknown: Literal["reject", "allow"] = "reject"
+    max_length: int = _MAX_LENGTH
     nullable: bool = False
     description: str = ""
     unit: str = ""
@@ -119,6 +125,9 @@ class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
         rollout: How a new version reaches users; None takes the default plan.
         log: What of each answered row is kept.
         monitor: How the model is watched.
+        limits: How much may be asked.
+        breaker: When a version counts as broken, and what is answered meanwhile.
+        cache: Which answers are remembered.
     """
 
     name: str
@@ -136,6 +145,9 @@ class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     rollout: PlanSpec | None = None
     log: LogSpec = LogSpec()
     monitor: MonitorSpec = MonitorSpec()
+    limits: LimitsSpec = LimitsSpec()
+    breaker: BreakerSpec = BreakerSpec()
+    cache: CacheSpec = CacheSpec()
 
     @property
     def is_classifier(self) -> bool:
@@ -233,6 +245,8 @@ def _contradictions(spec: ModelSpec) -> list[tuple[str, str, str]]:
     found += _rollout_contradictions(spec)
     types = {i.name: i.type for i in spec.inputs}
     found += [*log_contradictions(spec.log, types), *monitor_contradictions(spec.monitor, types)]
+    found += [*limits_contradictions(spec.limits), *breaker_contradictions(spec.breaker), *cache_contradictions(spec.cache)]
+    found += default_contradictions(spec.breaker, spec.task, spec.labels, spec.outputs)
     limits = (
         ("batching.max_batch_size", spec.batching.max_batch_size >= 1, "1 or more"),
         ("batching.max_queue_rows", spec.batching.max_queue_rows >= 1, "1 or more"),
@@ -264,6 +278,11 @@ def _input_contradictions(item: InputSpec) -> list[tuple[str, str, str]]:
             found.append((field, f"{bound} is no bound", "a finite number, or leave it out"))
     if item.min is not None and item.max is not None and item.min > item.max:
         found.append(("min", f"{item.min} is above max {item.max}", "min must not exceed max"))
+    is_text = item.type == "string" or item.dtype == "string"
+    if item.max_length < 1:
+        found.append(("max_length", f"{item.max_length} leaves no string", "1 or more, or leave it out"))
+    elif item.max_length != _MAX_LENGTH and not is_text:
+        found.append(("max_length", "only strings have a length", "leave it out"))
     if item.categories is not None and item.type != "string":
         found.append(("categories", "only strings have categories", "leave them out"))
     if item.categories is not None and len(set(item.categories)) != len(item.categories):
