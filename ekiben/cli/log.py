@@ -10,6 +10,7 @@ import click
 
 from ekiben.cli.moments import moment_of
 from ekiben.cli.printing import json_option, print_json, print_note, print_table, size
+from ekiben.shown_url import shown_url
 
 if TYPE_CHECKING:
     from ekiben.model.monitor_spec import LogSpec
@@ -52,7 +53,7 @@ def query(sql: str, model: str | None, since: str | None, until: str | None, *, 
     reader = open_log(settings)
     answer = LogQuery(reader, open_control(settings).truths).run(sql, model=model, since=begin, until=end)
     if reader.problem:
-        print_note(f"rows that are nowhere but in {settings.log_uri} are missing: {reader.problem}")
+        print_note(f"rows that are nowhere but in {shown_url(settings.log_uri)} are missing: {reader.problem}")
     print_answer(answer, as_json=as_json, as_csv=as_csv)
 
 
@@ -73,7 +74,7 @@ def export(model: str, file: Path, since: str | None, until: str | None, *, shad
     reader = open_log(settings)
     rows = write(reader, model, file, since=begin, until=end, shadows=shadows)
     if reader.problem:
-        print_note(f"rows that are nowhere but in {settings.log_uri} are missing: {reader.problem}")
+        print_note(f"rows that are nowhere but in {shown_url(settings.log_uri)} are missing: {reader.problem}")
     click.echo(f"{rows} rows of {model} are in {file}")
 
 

@@ -8,8 +8,8 @@ import click
 
 from ekiben.cli.models_add import add
 from ekiben.cli.models_loads import load, unload
-from ekiben.cli.printing import json_option, print_error, print_json, print_note, print_table, size
-from ekiben.errors import EkibenError
+from ekiben.cli.models_signing import keygen, sign, verify
+from ekiben.cli.printing import json_option, print_json, print_note, print_table, size
 
 _SHOWN_METRICS = 3
 
@@ -22,6 +22,9 @@ def models() -> None:
 models.add_command(add)
 models.add_command(load)
 models.add_command(unload)
+models.add_command(verify)
+models.add_command(keygen)
+models.add_command(sign)
 
 
 @models.command("list")
@@ -66,37 +69,6 @@ def show(reference: str, *, as_json: bool) -> None:
         print_json(found)
     else:
         print_details(found)
-
-
-@models.command()
-@click.argument("references", metavar="NAME-or-TAG...", nargs=-1, required=True)
-@json_option
-def verify(references: tuple[str, ...], *, as_json: bool) -> None:
-    """Check versions: every file against its checksum, then the golden rows against their outputs."""
-    from ekiben.model import Predictor  # noqa: PLC0415
-    from ekiben.registry import open_registry  # noqa: PLC0415
-    from ekiben.settings import load_settings  # noqa: PLC0415
-
-    settings = load_settings()
-    registry = open_registry(settings)
-    verdicts: list[dict[str, Any]] = []
-    for reference in references:
-        try:
-            version = registry.resolve(reference)
-            Predictor.open(version.path, providers=settings.onnx_providers)
-        except EkibenError as e:
-            verdicts.append({"tag": reference, "ok": False, "error": str(e)})
-            print_error(EkibenError(f"{reference}: {e}"))
-        else:
-            artifact = version.artifact()
-            n_files, n_rows = len(artifact.manifest.checksums) + 1, len(artifact.golden_rows().rows)
-            verdicts.append({"tag": version.tag, "ok": True, "files": n_files, "golden_rows": n_rows})
-            if not as_json:
-                click.echo(f"{version.tag} is sound: {n_files} files, {n_rows} golden rows")
-    if as_json:
-        print_json(verdicts)
-    if not all(verdict["ok"] for verdict in verdicts):
-        raise click.exceptions.Exit(1)
 
 
 @models.command()

@@ -16,8 +16,8 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 @click.command()
 @click.argument("name")
 @click.option("--onnx", type=_FILE, help="An ONNX file.")
-@click.option("--sklearn", type=_FILE, help="A fitted estimator or Pipeline: .skops, .joblib or .pkl (the last two run code when loaded).")
-@click.option("--torch", type=_FILE, help="A program saved with torch.export.save: .pt2.")
+@click.option("--sklearn", type=_FILE, help="A fitted estimator or Pipeline: .skops; .joblib and .pkl want EKIBEN_TRUST_PICKLE.")
+@click.option("--torch", type=_FILE, help="A program saved with torch.export.save: .pt2 (wants EKIBEN_TRUST_PICKLE).")
 @click.option("--bentoml", metavar="TAG", help="A model in the BentoML store, saved by bentoml.sklearn, bentoml.onnx or you.")
 @click.option("--sample", type=_FILE, help="Rows as clients will send them: JSON (a list of rows) or Parquet. Makes names and types known.")
 @click.option("--task", type=click.Choice(_TASKS), help="What the model does, where it cannot be told from its outputs.")
@@ -50,6 +50,7 @@ def add(  # noqa: PLR0913  the options of the command
     if len(files) + (bentoml is not None) != 1:
         raise click.UsageError("give the model with one of --onnx FILE, --sklearn FILE, --torch FILE or --bentoml TAG")
     from ekiben.cli.describe import details, type_of  # noqa: PLC0415  commands import what they need when they run
+    from ekiben.model.artifact import ModelFile  # noqa: PLC0415
     from ekiben.registry import open_registry  # noqa: PLC0415
     from ekiben.registry.adding import Hints, add_model  # noqa: PLC0415
     from ekiben.registry.model_source import source_in, source_of  # noqa: PLC0415
@@ -57,6 +58,7 @@ def add(  # noqa: PLR0913  the options of the command
 
     registry = open_registry(load_settings())
     source = source_in(registry.folder_of(bentoml), bentoml) if bentoml is not None else source_of(*next(iter(files.items())))
+    registry.policy.admit_file(ModelFile(framework=source.framework, file=source.file.name), tag)
     words = tuple(word.strip() for word in (labels or "").split(",") if word.strip())
     added = add_model(registry, models_dir, name, source, sample=sample, hints=Hints(task=task, labels=words, owner=owner), tag=tag)
     found = details(added.version)

@@ -21,15 +21,15 @@ def predict(reference: str, rows: Path, *, as_json: bool) -> None:
     The rows are a JSON list, or {"instances": [rows]}; each row an object with the inputs' names or a list in their order.
     A Parquet file does too; - reads JSON from the standard input.
     """
-    from ekiben.model import Predictor  # noqa: PLC0415  commands import what they need when they run
-    from ekiben.model.rows_file import read_rows, rows_of_json  # noqa: PLC0415
+    from ekiben.model.rows_file import read_rows, rows_of_json  # noqa: PLC0415  commands import what they need when they run
     from ekiben.registry import open_registry  # noqa: PLC0415
     from ekiben.settings import load_settings  # noqa: PLC0415
 
     given = rows_of_json(sys.stdin.buffer.read(), "the standard input") if str(rows) == "-" else read_rows(rows)
     settings = load_settings()
-    version = open_registry(settings).resolve(reference)
-    predictions = Predictor.open(version.path, providers=settings.onnx_providers).predict(given)
+    registry = open_registry(settings)
+    version = registry.resolve(reference)
+    predictions = registry.policy.open(version, providers=settings.onnx_providers).predict(given)
     if as_json:
         print_json({"predictions": predictions, "model_name": version.model, "model_version": version.version})
     elif predictions:

@@ -11,6 +11,7 @@ import msgspec
 from ekiben.errors import EkibenError, RolloutChanged, RolloutRefused, SettingError, StateError, UnknownRollout
 from ekiben.model.rollout_spec import PlanSpec
 from ekiben.rollout.views import RollbackView, StatusView
+from ekiben.shown_url import shown_url
 from ekiben.state.events import Event
 from ekiben.state.rollouts import Rollout
 from ekiben.state.routes import Route
@@ -49,9 +50,9 @@ class AdminClient:
             raise SettingError(f"--server is {url!r}; it must be a URL like http://localhost:3000")
         if not key.isascii() or not key.isprintable() or not key:
             raise SettingError("the key of the admin API must be printable ASCII, as in admin.key on the server")
-        self.url = url.rstrip("/")
+        self.url = shown_url(url.rstrip("/"))
         self._http = httpx.Client(
-            base_url=f"{self.url}/admin/v1",
+            base_url=f"{url.rstrip('/')}/admin/v1",
             headers={"authorization": f"Bearer {key}"},
             timeout=_TIMEOUT_S,
             transport=transport,

@@ -12,6 +12,7 @@ from ekiben.state.aliases import Aliases, MemoryAliases
 from ekiben.state.checks import Checks, MemoryChecks
 from ekiben.state.deliveries import Deliveries, MemoryDeliveries
 from ekiben.state.events import Events, MemoryEvents
+from ekiben.state.keys import Keys, MemoryKeys
 from ekiben.state.leases import Leases, MemoryLeases
 from ekiben.state.loads import Loads, MemoryLoads
 from ekiben.state.measurements import Measurements, MemoryMeasurements
@@ -44,9 +45,10 @@ class Control(msgspec.Struct, frozen=True, kw_only=True):
     deliveries: Deliveries
     checks: Checks
     alerts: Alerts
+    keys: Keys
 
     def generation(self) -> tuple[int, ...]:
-        """Changes with every change of aliases, loads and routes. Cheap: every worker asks twice a second.
+        """Changes with every change of aliases, loads and routes, which decide what is loaded. Cheap: every worker asks twice a second.
 
         Raises:
             StateError: The control database cannot be read.
@@ -79,4 +81,5 @@ def memory_control(wall: Callable[[], float] = time.time, *, aliases: Aliases | 
         deliveries=deliveries,
         checks=MemoryChecks(),
         alerts=MemoryAlerts(events, deliveries),
+        keys=MemoryKeys(events),
     )

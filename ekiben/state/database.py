@@ -29,6 +29,7 @@ from ekiben.state.sqlite_file import SqliteFile
 
 _STATEMENT_S = 3.0
 _MIGRATION_S = 30.0
+_SECRET_PARTS = ("pass", "secret", "token", "key")
 
 
 class Database:
@@ -44,9 +45,11 @@ class Database:
 
     def __init__(self, url: str, *, wall: Callable[[], float] = time.time) -> None:
         parsed = _parse(url)
-        self.name = parsed.render_as_string(hide_password=True)
+        self.name = shown(parsed)
         self.backend = parsed.get_backend_name()
-        self._place: Place = SqliteFile(parsed, wall) if self.backend == "sqlite" else PostgresqlServer(parsed, _STATEMENT_S)
+        self._place: Place = (
+            SqliteFile(parsed, wall) if self.backend == "sqlite" else PostgresqlServer(parsed, _STATEMENT_S, shown=self.name)
+        )
         self._tables: set[str] = set()  # known to be there for reading
         self._migrated: object = None  # which database is known to have all tables, for writing
         weakref.finalize(self, self._place.close)
@@ -164,6 +167,12 @@ class Database:
         return StateError(f"the control database {self.name} cannot be {done}: {reason}; {self._place.remedy}")
 
 
+def shown(url: URL) -> str:
+    """A database's URL as people may see it: drivers take passwords in the query too."""
+    query = {name: "hidden" if any(part in name.lower() for part in _SECRET_PARTS) else value for name, value in url.query.items()}
+    return url.set(query=query).render_as_string(hide_password=True)
+
+
 def _parse(url: str) -> URL:
     try:
         parsed = make_url(url)
@@ -176,7 +185,7 @@ def _parse(url: str) -> URL:
     if parsed.drivername in ("postgresql", "postgres", "postgresql+psycopg"):
         return parsed.set(drivername="postgresql+psycopg")
     raise StateError(
-        f"the control database {parsed.render_as_string()} is of a kind Ekiben does not use; "
+        f"the control database {shown(parsed)} is of a kind Ekiben does not use; "
         "give sqlite:////folder/control.db or postgresql://user:password@host/database"
     )
 

@@ -25,18 +25,18 @@ class PostgresqlServer(Place):
     Args:
         url: Where it is, and who we are; what it says of ``connect_timeout`` and ``options`` counts more than what is set here.
         statement_s: How long a statement may take where nothing else is said.
+        shown: The URL as people may see it.
 
     Raises:
         StateError: The driver is not installed.
     """
 
-    def __init__(self, url: URL, statement_s: float) -> None:
-        name = url.render_as_string(hide_password=True)
+    def __init__(self, url: URL, statement_s: float, *, shown: str) -> None:
         try:
             self.writer: Engine = create_engine(url, pool_pre_ping=True, pool_size=2, pool_timeout=statement_s)
         except ImportError as e:
             raise StateError(
-                f"the control database {name} needs a driver that is not installed ({e}); pip install 'psycopg[binary]'"
+                f"the control database {shown} needs a driver that is not installed ({e}); pip install 'psycopg[binary]'"
             ) from e
         from ekiben.state.patient_connection import PatientConnection  # noqa: PLC0415  psycopg is an extra
 

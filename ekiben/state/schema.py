@@ -1,6 +1,6 @@
 """The tables of the control database, all of them; `ekiben.state.migrations` makes them.
 
-Each part that workers follow (aliases, loads, routes) has a row in ``generations``: whoever changes the part raises its number
+Each part that workers follow (aliases, loads, routes, keys) has a row in ``generations``: whoever changes the part raises its number
 in the same transaction, and a worker that sees the number it knows has nothing to read. The row is the part's lock too, and
 events have one for that reason alone: with it they become visible in the order of their numbers.
 
@@ -14,7 +14,7 @@ from typing import Final
 
 from sqlalchemy import BigInteger, Boolean, Column, Double, Index, Integer, LargeBinary, MetaData, String, Table, Text
 
-HEAD: Final = "0004"
+HEAD: Final = "0005"
 """The newest revision in `ekiben.state.migrations`. They are four digits, so that text compares as the numbers do."""
 
 REVISION_TABLE: Final = "ekiben_revision"
@@ -26,7 +26,8 @@ ALIASES_PART: Final = "aliases"
 LOADS_PART: Final = "loads"
 ROUTES_PART: Final = "routes"
 EVENTS_PART: Final = "events"
-PARTS: Final = (ALIASES_PART, LOADS_PART, ROUTES_PART, EVENTS_PART)
+KEYS_PART: Final = "keys"
+PARTS: Final = (ALIASES_PART, LOADS_PART, ROUTES_PART, EVENTS_PART, KEYS_PART)
 
 _GROWING = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows by itself only where they are INTEGER
 
@@ -213,6 +214,15 @@ ALERTS: Final = Table(
     Column("model", String(63), primary_key=True),
     Column("name", String(63), primary_key=True),
     Column("state", String(20), nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    Column("body", Text, nullable=False),
+)
+
+KEYS: Final = Table(
+    "ekiben_keys",
+    SCHEMA,
+    Column("prefix", String(20), primary_key=True),
+    Column("created", Double, nullable=False),
     Column("revision", BigInteger, nullable=False),
     Column("body", Text, nullable=False),
 )

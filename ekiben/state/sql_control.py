@@ -11,6 +11,7 @@ from ekiben.state.sql_aliases import SqlAliases
 from ekiben.state.sql_checks import SqlChecks
 from ekiben.state.sql_deliveries import SqlDeliveries
 from ekiben.state.sql_events import SqlEvents
+from ekiben.state.sql_keys import SqlKeys
 from ekiben.state.sql_leases import SqlLeases
 from ekiben.state.sql_loads import SqlLoads
 from ekiben.state.sql_measurements import SqlMeasurements
@@ -53,4 +54,5 @@ def sql_control(database: Database) -> SqlControl:
         deliveries=SqlDeliveries(database),
         checks=SqlChecks(database),
         alerts=SqlAlerts(database),
+        keys=SqlKeys(database),
     )

@@ -101,7 +101,10 @@ def post(url: str, body: bytes, headers: dict[str, str]) -> int:
 
     try:
         return httpx.post(url, content=body, headers=headers, timeout=_TIMEOUT_S, follow_redirects=False).status_code
-    except (httpx.HTTPError, httpx.InvalidURL) as e:
+    except httpx.InvalidURL:
+        # NOTE: the message may quote the part of the URL that is wrong, and many a webhook's URL is a secret.
+        raise OSError("its address is no URL") from None
+    except httpx.HTTPError as e:
         raise OSError(f"{type(e).__name__}: {e}") from None
 
 

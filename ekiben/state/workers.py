@@ -19,6 +19,7 @@ class WorkerState(msgspec.Struct, frozen=True, kw_only=True):
         problems: ``model`` or ``model:version`` → why it is not loaded.
         generation: Which aliases, loads and routes are in force in it.
         in_force_at: Since when, seconds since the epoch.
+        broken: ``model:version`` → why it counts as broken: its breaker is open, or was until just now.
         seen_at: When it said so; set by what keeps it.
     """
 
@@ -28,6 +29,7 @@ class WorkerState(msgspec.Struct, frozen=True, kw_only=True):
     problems: dict[str, str] = {}
     generation: tuple[int, ...] = ()
     in_force_at: float = 0.0
+    broken: dict[str, str] = {}
     seen_at: float = 0.0
 
     def follows(self, generation: tuple[int, ...]) -> bool:

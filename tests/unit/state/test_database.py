@@ -275,3 +275,13 @@ def test_processes_that_start_at_once_lose_no_change(tmp_path):
     aliases = SqlAliases(Database(url))
     assert len(aliases.all()) == 7
     assert aliases.generation() == 7
+
+
+def test_a_password_in_the_query_is_not_shown_either():
+    url = "postgresql:///control?host=db.example&user=ekiben&password=hush&sslpassword=hush"
+    name = Database(url).name
+    assert "hush" not in name
+    assert "host=db.example" in name
+    with pytest.raises(StateError, match="of a kind Ekiben does not use") as failure:
+        Database("mysql://ann:hush@host/control?password=hush")
+    assert "hush" not in str(failure.value)

@@ -102,3 +102,9 @@ def test_a_try_that_nobody_answers_can_be_repeated():
         raise ConnectionRefusedError("refused")
 
     assert try_post(refused, "http://a", b"{}", identifier="msg_1", secret_file="", now=1.0).problem == "nothing answers: refused"
+
+
+def test_a_url_that_is_none_is_not_quoted():
+    with pytest.raises(OSError, match="its address is no URL") as failure:
+        post("http://host:hush/path", b"{}", {})
+    assert "hush" not in str(failure.value)
