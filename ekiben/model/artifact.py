@@ -6,6 +6,7 @@
     golden.json     rows with the outputs they must give
     profile.json    distributions of the training inputs and scores
     README.md       the model card (optional)
+    signatures/     who vouches for this version (optional); added later, and itself in no checksum
 
 The manifest is written last: a folder without it is no artifact.
 """
@@ -25,6 +26,8 @@ GOLDEN = "golden.json"
 PROFILE = "profile.json"
 FEATURES = "features.py"
 CARD = "README.md"
+SIGNATURES = "signatures"
+SIGNATURE_SUFFIX = ".dsse.json"
 FORMAT = 1
 _CHUNK_BYTES = 1 << 20
 T = TypeVar("T")
@@ -98,10 +101,17 @@ class GoldenRows(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Artifact(msgspec.Struct, frozen=True):
-    """An artifact whose manifest was read; `verify` says whether its files are those it was made with."""
+    """An artifact whose manifest was read; `verify` says whether its files are those it was made with.
+
+    Attributes:
+        path: Its folder.
+        manifest: Its manifest.
+        digest: SHA-256 of the very bytes that the manifest was read from, hexadecimal; empty while it is being built.
+    """
 
     path: Path
     manifest: Manifest
+    digest: str = ""
 
     @property
     def spec(self) -> ModelSpec:
@@ -117,7 +127,8 @@ class Artifact(msgspec.Struct, frozen=True):
         present = {p.relative_to(self.path).as_posix() for p in self.path.rglob("*") if p.is_file() and "__pycache__" not in p.parts}
         expected = self.manifest.checksums
         # NOTE: BentoML adds model.yaml to every version in its store.
-        added = present - set(expected) - {MANIFEST, "model.yaml"}
+        signatures = {name for name in present if is_signature(name)}
+        added = present - set(expected) - signatures - {MANIFEST, "model.yaml"}
         missing = set(expected) - present
         if missing or added:
             what = f"{min(missing)} is missing" if missing else f"{min(added)} does not belong to it"
@@ -145,12 +156,22 @@ def read_artifact(path: Path) -> Artifact:
     Raises:
         ArtifactError: There is none, it is unreadable, or of a format this version of Ekiben does not know.
     """
-    if not (path / MANIFEST).is_file():
+    from hashlib import sha256  # noqa: PLC0415  keeps `import ekiben.model` light
+
+    file = path / MANIFEST
+    if not file.is_file():
         raise ArtifactError(f"{path} is not an artifact: it has no {MANIFEST}")
-    manifest = _read(path / MANIFEST, Manifest)
+    raw = _bytes(file)
+    manifest = _decoded(raw, file, Manifest)
     if manifest.format != FORMAT:
-        raise ArtifactError(f"{path / MANIFEST} has format {manifest.format}; this Ekiben reads format {FORMAT}")
-    return Artifact(path, manifest)
+        raise ArtifactError(f"{file} has format {manifest.format}; this Ekiben reads format {FORMAT}")
+    return Artifact(path, manifest, sha256(raw).hexdigest())
+
+
+def is_signature(name: str) -> bool:
+    """Whether a file of an artifact's folder, by its name there, is a signature of it."""
+    folder, _, file = name.partition("/")
+    return folder == SIGNATURES and "/" not in file and file.endswith(SIGNATURE_SUFFIX)
 
 
 def sha256_of(file: Path) -> str:
@@ -165,7 +186,18 @@ def sha256_of(file: Path) -> str:
 
 
 def _read(file: Path, kind: type[T]) -> T:
+    return _decoded(_bytes(file), file, kind)
+
+
+def _bytes(file: Path) -> bytes:
     try:
-        return msgspec.json.decode(file.read_bytes(), type=kind)
-    except (OSError, msgspec.MsgspecError) as e:
+        return file.read_bytes()
+    except OSError as e:
+        raise ArtifactError(f"{file.name} of {file.parent} cannot be read: {e}") from e
+
+
+def _decoded(raw: bytes, file: Path, kind: type[T]) -> T:
+    try:
+        return msgspec.json.decode(raw, type=kind)
+    except msgspec.MsgspecError as e:
         raise ArtifactError(f"{file.name} of {file.parent} cannot be read: {e}") from e

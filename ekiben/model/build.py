@@ -30,6 +30,8 @@ from ekiben.model.artifact import (
     Manifest,
     ModelFile,
     Provenance,
+    is_signature,
+    read_artifact,
     sha256_of,
 )
 from ekiben.model.features import fingerprint
@@ -113,7 +115,7 @@ def build_artifact(  # noqa: PLR0913  an artifact is made of this much
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
-    return Artifact(target, msgspec.json.decode((target / MANIFEST).read_bytes(), type=Manifest))
+    return read_artifact(target)
 
 
 def choose_golden_rows(rows: Sequence[Any], n: int = 64, seed: int = 0) -> list[Any]:
@@ -145,7 +147,7 @@ def _check(target: Path, spec: ModelSpec, model: ModelFile, files: Mapping[str, 
         parts = PurePosixPath(name).parts
         if not parts or name.startswith("/") or ".." in parts or "\\" in name:
             raise ArtifactError(f"{spec.name}: {name!r} is not a name inside the artifact's folder")
-        if name in _RESERVED:
+        if name in _RESERVED or is_signature(name):
             raise ArtifactError(f"{spec.name}: a file may not be called {name!r}; the artifact uses that name itself")
         if not source.is_file():
             raise ArtifactError(f"{spec.name}: {source} is not a file")

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ekiben.errors import InvalidRequest, RowError
+from ekiben.errors import InvalidRequest, InvalidRows, RowError
 from ekiben.model.spec import InputSpec
 
 Array = npt.NDArray[Any]
@@ -21,6 +22,7 @@ Array = npt.NDArray[Any]
 _SHOWN_CHARS = 60
 _SHOWN_CATEGORIES = 12
 _INT64 = np.iinfo(np.int64)
+_MOST_BYTES_WITH_FAULTS = 64 * 1024 * 1024
 
 
 def rule_of(item: InputSpec) -> str:
@@ -99,7 +101,11 @@ def _integers(item: InputSpec, values: list[Any], faults: list[RowError]) -> Arr
 
 
 def tensor(item: InputSpec, values: list[Any], faults: list[RowError]) -> Array:
-    """Makes a column ``[n, *shape]`` of nested lists."""
+    """Makes a column ``[n, *shape]`` of nested lists.
+
+    Raises:
+        InvalidRows: Some are wrong, and together with them the column would be very large.
+    """
     shape = item.shape or ()
     array = _packed(item, values) if len(shape) == 1 and item.dtype == "float32" else None
     if array is None:
@@ -108,20 +114,39 @@ def tensor(item: InputSpec, values: list[Any], faults: list[RowError]) -> Array:
         return array
     if not values:
         return np.empty((0, *(max(d, 0) for d in shape)), item.array_dtype)
-    parts = [_as_tensor(item, value) for value in values]
+    parts = _parts(item, values)
     # Where a dimension varies, the rows of one request must still agree: the first good one decides.
     found = next((part.shape for part in parts if part is not None and fits(part.shape, shape)), tuple(max(d, 0) for d in shape))
+    wrong = [index for index, part in enumerate(parts) if part is None or part.shape != found][: InvalidRows.EXPLAINED]
+    faults += [RowError(index, item.name, shown(values[index]), _rule_of_shape(item, parts[index])) for index in wrong]
+    # NOTE: one large row among millions of tiny ones would make a column larger than any memory.
+    if len(values) * prod(found) * np.dtype(item.array_dtype).itemsize > _MOST_BYTES_WITH_FAULTS:
+        raise InvalidRows(faults)
     column = np.full((len(values), *found), "" if item.dtype == "string" else 0, item.array_dtype)
-    for index, (value, part) in enumerate(zip(values, parts, strict=True)):
+    for index, part in enumerate(parts):
         if part is not None and part.shape == found:
             column[index] = part
-            continue
-        rule = rule_of(item)
-        if part is not None:
-            same = ", the same for all rows of a request" if fits(part.shape, shape) else ""
-            rule += f"{same}; its shape is {list(part.shape)}"
-        faults.append(RowError(index, item.name, shown(value), rule))
     return column
+
+
+def _parts(item: InputSpec, values: list[Any]) -> list[Array | None]:
+    """The rows' tensors, None where one is none; no more of them once so many are wrong that nobody asks for more."""
+    parts: list[Array | None] = []
+    wrong = 0
+    for value in values:
+        part = _as_tensor(item, value)
+        parts.append(part)
+        wrong += part is None or not fits(part.shape, item.shape or ())
+        if wrong == InvalidRows.EXPLAINED:
+            break
+    return parts
+
+
+def _rule_of_shape(item: InputSpec, part: Array | None) -> str:
+    if part is None:
+        return rule_of(item)
+    same = ", the same for all rows of a request" if fits(part.shape, item.shape or ()) else ""
+    return f"{rule_of(item)}{same}; its shape is {list(part.shape)}"
 
 
 def _packed(item: InputSpec, values: list[Any]) -> Array | None:
@@ -266,7 +291,7 @@ def concatenate(arrays: Sequence[Array]) -> Array:
 def check_column(item: InputSpec, column: Array) -> list[RowError]:
     """Checks ranges, categories and finiteness: one fault for each row that breaks the rule."""
     if column.dtype.kind == "O":
-        return _check_categories(item, column)
+        return _check_lengths(item, column) or _check_categories(item, column)
     if column.dtype.kind == "b" or (column.dtype.kind in "iu" and item.min is None and item.max is None):
         return []
     if item.type == "tensor" and item.min is None and item.max is None and column.dtype.kind == "f":
@@ -285,6 +310,18 @@ def check_column(item: InputSpec, column: Array) -> list[RowError]:
         ok |= np.isnan(column)
     bad_rows = np.flatnonzero(~ok.reshape(len(ok), -1).all(axis=1))
     return [RowError(int(n), item.name, _first(column[n], ~ok[n]), rule_of(item)) for n in bad_rows]
+
+
+def _check_lengths(item: InputSpec, column: Array) -> list[RowError]:
+    values = column.reshape(-1).tolist()
+    if max(map(len, values), default=0) <= item.max_length:
+        return []
+    width = max(len(values) // len(column), 1)
+    first_long = {n // width: value for n, value in reversed(list(enumerate(values))) if len(value) > item.max_length}
+    return [
+        RowError(row, item.name, shown(value), f"must have at most {item.max_length} characters; it has {len(value)}")
+        for row, value in sorted(first_long.items())
+    ]
 
 
 def _check_categories(item: InputSpec, column: Array) -> list[RowError]:

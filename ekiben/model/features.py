@@ -15,26 +15,39 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ekiben.errors import FeatureError
+from ekiben.errors import ChecksumMismatch, FeatureError
 
 Columns = Mapping[str, npt.NDArray[Any]]
 Transform = Callable[[Columns], dict[str, npt.NDArray[Any]]]
 
 
-def load_transform(file: Path) -> Transform:
+def load_transform(file: Path, *, sha256: str | None = None) -> Transform:
     """Loads ``transform`` from a features.py.
+
+    Args:
+        file: The file.
+        sha256: Checksum that the code must have, hexadecimal; of the very bytes that are run, whatever the file is a moment later.
 
     Raises:
         FeatureError: The file is missing, does not run, or has no ``transform``.
+        ChecksumMismatch: It is another than it must be. Nothing of it was run.
     """
     module = ModuleType(f"ekiben_features_{file.parent.name}")
     module.__file__ = str(file)
     try:
+        source = file.read_bytes()
+    except OSError as e:
+        what = "there is no such file" if isinstance(e, FileNotFoundError) else f"cannot be read: {e.strerror}"
+        raise FeatureError(f"{file}: {what}") from None
+    if sha256 is not None and (found := _digest(source)) != sha256:
+        raise ChecksumMismatch(
+            f"{file}: the feature code has changed since the version was made (sha256 {found[:12]}…, recorded {sha256[:12]}…); "
+            "register the version again from its training run or an export"
+        )
+    try:
         # NOTE: dont_inherit, or this file's own __future__ imports would change the meaning of the model's code.
-        code = compile(file.read_bytes(), str(file), "exec", dont_inherit=True)
+        code = compile(source, str(file), "exec", dont_inherit=True)
         exec(code, module.__dict__)  # noqa: S102  the model's own code, checksummed
-    except FileNotFoundError:
-        raise FeatureError(f"{file}: there is no such file") from None
     except Exception as e:
         raise FeatureError(f"{file}: does not run: {type(e).__name__}: {e}") from e
     transform = getattr(module, "transform", None)
@@ -45,9 +58,13 @@ def load_transform(file: Path) -> Transform:
 
 def fingerprint(file: Path) -> str:
     """The SHA-256 of the feature code, hexadecimal."""
+    return _digest(file.read_bytes())
+
+
+def _digest(source: bytes) -> str:
     from hashlib import sha256  # noqa: PLC0415  keeps `import ekiben.model` light
 
-    return sha256(file.read_bytes()).hexdigest()
+    return sha256(source).hexdigest()
 
 
 def _guarded(transform: Any, file: Path) -> Transform:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from ekiben.errors import ArtifactError, FeatureError, GoldenRowsMismatch, InvalidRows, PredictionFailed
 from ekiben.model.artifact import FEATURES, Artifact, read_artifact
+from ekiben.model.code_on_load import refuse_code
 from ekiben.model.features import Transform, load_transform
 from ekiben.model.golden import GOLDEN_TOLERANCE, HALF_TOLERANCE, differing_rows
 from ekiben.model.outputs import Head, Outputs
@@ -65,20 +66,34 @@ class Predictor:
         self._one_by_one = not spec.batching.enabled and bool(runtime.inputs)
 
     @classmethod
-    def open(cls, path: Path, *, providers: tuple[str, ...] = (), check: bool = True) -> Predictor:
+    def open(cls, path: Path, *, providers: tuple[str, ...] = (), check: bool = True, trusted: bool = False) -> Predictor:
         """Loads an artifact and, unless told otherwise, checks it: checksums first, then golden rows.
+
+        Signatures are not looked at; `ekiben.registry.LoadPolicy` does that before it opens a version.
 
         Args:
             path: The artifact's folder.
             providers: ONNX Runtime's execution providers to prefer.
             check: False only for an artifact that was checked a moment ago.
+            trusted: True where you know who made it: a model that runs code when it is loaded may do so.
 
         Raises:
+            UntrustedVersion: Its model runs code when it is loaded, and nobody said to trust it. Nothing of it was run.
             ChecksumMismatch: A file is not the one the artifact was made with. Nothing of it was run.
             GoldenRowsMismatch: It does not reproduce its recorded outputs.
             ArtifactError: It cannot be read, or its parts do not fit together.
         """
-        artifact = read_artifact(path)
+        return cls.checked(read_artifact(path), providers=providers, check=check, trusted=trusted)
+
+    @classmethod
+    def checked(cls, artifact: Artifact, *, providers: tuple[str, ...] = (), check: bool = True, trusted: bool = False) -> Predictor:
+        """As `open`, of an artifact whose manifest was read.
+
+        Raises:
+            ArtifactError: As `open` says.
+        """
+        if not trusted:
+            refuse_code(artifact.manifest, artifact.spec.name)
         if check:
             artifact.verify()
         predictor = cls.of(artifact, providers=providers)
@@ -88,12 +103,13 @@ class Predictor:
 
     @classmethod
     def of(cls, artifact: Artifact, *, providers: tuple[str, ...] = ()) -> Predictor:
-        """Loads an artifact without checking it."""
+        """Loads an artifact without checking it, whatever code it runs. Only its features.py must be the one of its manifest."""
         manifest = artifact.manifest
+        expected = manifest.features_fingerprint
         return cls(
             manifest.spec,
             open_runtime(manifest.model.framework, artifact.path / manifest.model.file, providers=providers),
-            transform=load_transform(artifact.path / FEATURES) if manifest.features_fingerprint else None,
+            transform=load_transform(artifact.path / FEATURES, sha256=expected) if expected else None,
             threshold=manifest.threshold,
             input_names=manifest.model.inputs,
             output_names=manifest.model.outputs,

@@ -13,7 +13,7 @@ Two checks, each written once for every way of running:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import chain
+from itertools import chain, islice
 from operator import itemgetter
 from typing import Any
 
@@ -84,6 +84,11 @@ class Batch:
 Payload = Rows | Batch
 
 
+def rows_of(payload: Payload) -> int:
+    """How many rows there are."""
+    return payload.n if isinstance(payload, Batch) else len(payload)
+
+
 class Signature:
     """The inputs of one model.
 
@@ -148,18 +153,23 @@ class Signature:
             raise InvalidRows(self.explain(rows) or [RowError(0, None, shown(rows), str(e))]) from None
 
     def explain(self, rows: Sequence[Any]) -> list[RowError]:
-        """Says what is wrong with the structure of rows that failed `row_type`; slow, and exact."""
+        """Says what is wrong with the structure of rows that failed `row_type`; slow, and exact.
+
+        It stops once it has found ``InvalidRows.EXPLAINED`` problems, or a few more of one row.
+        """
         faults: list[RowError] = []
         for index, row in enumerate(rows):
             try:
                 msgspec.convert(row, self.row_type)
             except (msgspec.ValidationError, OverflowError):
                 faults += self._explain_row(index, row)
+            if len(faults) >= InvalidRows.EXPLAINED:
+                break
         return faults
 
     def _explain_row(self, index: int, row: Any) -> list[RowError]:
         if isinstance(row, dict):
-            unknown = [name for name in row if name not in self._by_name]
+            unknown = list(islice((name for name in row if name not in self._by_name), InvalidRows.EXPLAINED))
             faults = [
                 RowError(index, str(name), shown(row[name]), f"is not an input; the inputs are {listed(self.names)}") for name in unknown
             ]
@@ -299,7 +309,7 @@ class Signature:
 
         It is the same in whichever form the row came: 5, 5.0 and the 5.0 that a nullable integer's column holds are one key.
         """
-        if not name or (payload.n if isinstance(payload, Batch) else len(payload)) == 0:
+        if not name or rows_of(payload) == 0:
             return None
         if isinstance(payload, Batch):
             value = payload.columns[name][0]

@@ -33,6 +33,17 @@
 | ``ekiben_quality_coverage`` | model, version | share of that check's rows whose ground truth is known, of those whose should be |
 | ``ekiben_check_timestamp_seconds`` | model, version, kind | when the last check was, seconds since the epoch |
 | ``ekiben_alerts_firing`` | model, alert | 1 while an alert fires, else 0 |
+| ``ekiben_breaker_state`` | model, version | 0 closed, 1 half-open, 2 open; of the worker where it is worst |
+| ``ekiben_breaker_transitions_total`` | model, version, state | changes of a worker's breaker to closed, half-open, open |
+| ``ekiben_cancelled_total`` | model, version, arm | requests whose client hung up while they were queued; they were not computed |
+| ``ekiben_latency_budget_burn`` | model, version | share of answers over the latency budget in 5 minutes, by the 1 % that p99 allows; of
+  the worker where it is worst |
+| ``ekiben_cache_requests_total`` | model, version, result | requests to a model with a cache: hit, miss, joined (waited for the same row) |
+| ``ekiben_cache_entries`` | model, version | rows that are remembered in the workers |
+| ``ekiben_cache_bytes`` | model, version | bytes that they take |
+| ``ekiben_cache_redis_failures_total`` | model, version | times that Redis could not be asked for remembered answers |
+| ``ekiben_limited_total`` | model, rule | requests that a limit refused; the rule is per what, of what, in which time: ``key:rows:1s`` |
+| ``ekiben_limit_backend_up`` | | 0 where limits cannot be counted as they should: Redis is away, or files cannot be shared |
 | ``ekiben_control_database_up`` | | whether the control database could be reached last time |
 
 The arm is ``champion``, ``challenger``, an experiment's arm, ``pinned`` (the version stands in the path), ``fallback`` (the
@@ -57,6 +68,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 from ekiben.errors import (
     DeadlineExceeded,
+    Forbidden,
     InvalidRequest,
     InvalidRows,
     MethodNotAllowed,
@@ -64,9 +76,14 @@ from ekiben.errors import (
     NotReady,
     PayloadTooLarge,
     RequestError,
+    TooManyRequests,
+    Unauthenticated,
     UnsupportedMediaType,
 )
 from ekiben.model.rollout_spec import QualitySpec
+from ekiben.monitoring.cache_metrics import CacheMetrics
+from ekiben.monitoring.guard_metrics import GuardMetrics
+from ekiben.monitoring.limit_metrics import LimitMetrics
 
 _SECONDS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
@@ -100,11 +117,16 @@ class Metrics:
 
     Attributes:
         registry, wall: As given.
+        guards: The collectors of guards.
+        cache: Those of remembered answers.
     """
 
     def __init__(self, registry: CollectorRegistry, *, wall: Callable[[], float] = time.time) -> None:
         self.wall = wall
         self.registry = registry
+        self.guards = GuardMetrics(registry)
+        self.cache = CacheMetrics(registry)
+        self.limits = LimitMetrics(registry)
         self.predictions = Counter("ekiben_predictions", "Requests by how they ended", [*_ARM_LABELS, "status"], registry=registry)
         self.rows = Counter("ekiben_predicted_rows", "Rows computed", _LABELS, registry=registry)
         self.latency = BatchedHistogram(
@@ -281,19 +303,22 @@ class ArmMetrics:
         """Counts the predicted class of each row."""
         self._predicted.append(class_index)
 
-    def write(self) -> None:
-        """Writes what was gathered since the last time."""
-        if self._latencies:
-            latencies, self._latencies = self._latencies, []
+    def write(self) -> tuple[int, int]:
+        """Writes what was gathered since the last time; returns how many were answered, and how many of them over the budget."""
+        latencies, self._latencies = self._latencies, []
+        over = 0
+        if latencies:
+            over = int(np.count_nonzero(np.asarray(latencies) > self._budget_s))
             self._ok.inc(len(latencies))
             self._latency.observe_many(latencies)
-            self._over_budget.inc(int(np.count_nonzero(np.asarray(latencies) > self._budget_s)))
+            self._over_budget.inc(over)
         if self._predicted:
             predicted, self._predicted = self._predicted, []
             counts = np.bincount(np.concatenate(predicted), minlength=len(self._classes)).tolist()
             for child, count in zip(self._classes, counts, strict=True):
                 if count:
                     child.inc(count)
+        return len(latencies), over
 
     def failed(self, errors: Iterable[RequestError], seconds: float) -> None:
         """Requests that ended without a prediction, and took so many seconds together."""
@@ -301,6 +326,10 @@ class ArmMetrics:
         for error in errors:
             self._metrics.predictions.labels(*self._names, status_of(error)).inc()
             self._metrics.errors.labels(*self._names, type(error).__name__).inc()
+
+    def cancelled(self) -> None:
+        """A request's client hung up while it was queued."""
+        self._metrics.guards.cancelled.labels(*self._names).inc()
 
     def fell_back(self) -> None:
         """The champion answers a request that failed here."""
@@ -335,6 +364,9 @@ _STATUS: dict[type[RequestError], str] = {
     MethodNotAllowed: "invalid",
     NotAcceptable: "invalid",
     NotReady: "refused",
+    TooManyRequests: "refused",
+    Unauthenticated: "refused",
+    Forbidden: "refused",
     DeadlineExceeded: "expired",
 }
 

@@ -26,6 +26,7 @@ from ekiben.monitoring.training_rows import rows_of, write_rows
 from ekiben.monitoring.training_window import LabelledRows, Window, window_of
 from ekiben.monitoring.watched import Watched, WatchedVersions
 from ekiben.registry.store import Registry, Version
+from ekiben.registry.trust import LoadPolicy
 from ekiben.state.control import Control
 from ekiben.state.events import Event
 
@@ -172,7 +173,7 @@ class Retraining:
         challenger = self._registry.resolve(tag)
         if challenger.model != spec.name or challenger.version == champion.version:
             raise RetrainingError(f"the training script says that it made {tag}; it must make a new version of {spec.name}")
-        comparison = compared(champion, challenger, held)
+        comparison = compared(champion, challenger, held, self._registry.policy)
         better = comparison.is_better
         text = f"{challenger.tag} was trained anew and is {comparison}"
         return msgspec.structs.replace(
@@ -221,8 +222,14 @@ def refuse_active(control: Control, model: str) -> None:
         )
 
 
-def compared(champion: Watched, challenger: Version, held: pa.Table) -> Comparison:
+def compared(champion: Watched, challenger: Version, held: pa.Table, policy: LoadPolicy) -> Comparison:
     """Both versions on the rows that were held back.
+
+    Args:
+        champion: The version that serves.
+        challenger: The version that was trained here just now, by code that ran here: it may be loaded whatever it is.
+        held: The rows.
+        policy: Says whether the champion may be loaded.
 
     Raises:
         RetrainingError: They do not take the same inputs.
@@ -234,8 +241,9 @@ def compared(champion: Watched, challenger: Version, held: pa.Table) -> Comparis
     assert metric is not None  # a window of a model without a quality was refused
     rows = rows_of(held, spec)
     answers = []
-    for path in (champion.artifact.path, challenger.path):
-        predictor = Predictor.open(path)
+    admitted = policy.admit_folder(champion.artifact.path, f"{champion.model}:{champion.version}")
+    for artifact in (admitted, challenger.artifact()):
+        predictor = Predictor.checked(artifact, trusted=True)
         try:
             batch = Signature(predictor.spec.inputs).from_columns(rows.columns)
         except InvalidRequest as e:

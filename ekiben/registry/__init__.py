@@ -5,5 +5,6 @@ from ekiben.registry.folder import FolderRegistry
 from ekiben.registry.opening import open_registry
 from ekiben.registry.reference import CHALLENGER, CHAMPION, LATEST
 from ekiben.registry.store import Registry, Version
+from ekiben.registry.trust import LoadPolicy
 
-__all__ = ["CHALLENGER", "CHAMPION", "LATEST", "BentoRegistry", "FolderRegistry", "Registry", "Version", "open_registry"]
+__all__ = ["CHALLENGER", "CHAMPION", "LATEST", "BentoRegistry", "FolderRegistry", "LoadPolicy", "Registry", "Version", "open_registry"]

@@ -13,6 +13,8 @@ from ekiben.model.artifact import MANIFEST, Artifact
 from ekiben.model.predictor import Predictor
 from ekiben.registry.placing import copy_artifact, move_into_place, version_of_time
 from ekiben.registry.store import Registry
+from ekiben.registry.trust import LoadPolicy
+from ekiben.settings import load_settings
 from ekiben.state.aliases import Aliases
 from ekiben.state.loads import Loads
 
@@ -20,8 +22,14 @@ _BENTO_MANIFEST = "model.yaml"
 
 
 def load_model(model: Any) -> Predictor:
-    """What ``bentoml.models.get(tag).load_model()`` gives for our versions: the checked predictor."""
-    return Predictor.open(Path(model.path))
+    """What ``bentoml.models.get(tag).load_model()`` gives for our versions: the checked predictor, where the settings let it be loaded.
+
+    Raises:
+        ArtifactError: It is refused; the message says why.
+        SettingError: A setting cannot be used.
+    """
+    artifact = LoadPolicy.of(load_settings()).admit_folder(Path(model.path), str(model.tag))
+    return Predictor.checked(artifact, trusted=True)
 
 
 class BentoRegistry(Registry):
@@ -32,6 +40,7 @@ class BentoRegistry(Registry):
         loads: See `Registry`.
         home: BentoML's home; None where BentoML keeps it (``BENTOML_HOME``, else ``~/bentoml``).
         clock: Gives the time now, in UTC.
+        policy: See `Registry`.
     """
 
     def __init__(
@@ -41,8 +50,9 @@ class BentoRegistry(Registry):
         loads: Loads | None = None,
         home: Path | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        policy: LoadPolicy | None = None,
     ) -> None:
-        super().__init__(aliases, loads)
+        super().__init__(aliases, loads, policy)
         self._home = home
         self._clock = clock
 

@@ -12,6 +12,7 @@ from ekiben.errors import RegistryError, VersionExists
 from ekiben.model.artifact import MANIFEST, Artifact
 from ekiben.registry.placing import copy_artifact, move_into_place, version_of_time
 from ekiben.registry.store import Registry
+from ekiben.registry.trust import LoadPolicy
 from ekiben.state.aliases import Aliases
 from ekiben.state.loads import Loads
 
@@ -24,12 +25,19 @@ class FolderRegistry(Registry):
         aliases: Where aliases are kept.
         loads: See `Registry`.
         clock: Gives the time now, in UTC.
+        policy: See `Registry`.
     """
 
     def __init__(
-        self, root: Path, aliases: Aliases, *, loads: Loads | None = None, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+        self,
+        root: Path,
+        aliases: Aliases,
+        *,
+        loads: Loads | None = None,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        policy: LoadPolicy | None = None,
     ) -> None:
-        super().__init__(aliases, loads)
+        super().__init__(aliases, loads, policy)
         self._root = root
         self._clock = clock
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ekiben.registry.store import Registry
+from ekiben.registry.trust import LoadPolicy
 from ekiben.settings import Settings
 from ekiben.state import Control
 from ekiben.state.opening import open_control
@@ -31,10 +32,11 @@ def open_registry(settings: Settings, project: Path | None = None, control: Cont
 
     control = control if control is not None else open_control(settings)
     aliases, loads = control.aliases, control.loads
+    policy = LoadPolicy.of(settings)
     bento = bento_folder(project or Path.cwd())
     if bento is None:
-        return BentoRegistry(aliases, loads=loads)
+        return BentoRegistry(aliases, loads=loads, policy=policy)
     # BentoML's own rule: a Bento that brings models, as in a container, is served with these and no others.
     home = bento if any((bento / "models").glob("*")) else None
     store = BentoRegistry(aliases, home=home)
-    return BentoRegistry(PackedAliases(aliases, packed_aliases(bento), store.has), loads=loads, home=home)
+    return BentoRegistry(PackedAliases(aliases, packed_aliases(bento), store.has), loads=loads, home=home, policy=policy)

@@ -11,7 +11,7 @@ from packaging.utils import canonicalize_name
 
 from ekiben.errors import RegistryError
 
-PACKED_EXTRAS = ("serve", "postgresql", "s3", "tracing")
+PACKED_EXTRAS = ("serve", "postgresql", "redis", "s3", "tracing")
 """Ekiben's own extras that an image has: which database, object storage and collector it meets is known only where it runs.
 
 Not ``monitor``, which would double the image: what is checked once in minutes need not be checked in each server. The image of a

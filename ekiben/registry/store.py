@@ -11,6 +11,7 @@ import msgspec
 from ekiben.errors import ArtifactError, RegistryError, StateError, VersionNotFound
 from ekiben.model.artifact import Artifact, read_artifact
 from ekiben.registry.reference import CHAMPION, LATEST, Reference, check_alias, check_model_name, parse_reference, parse_tag
+from ekiben.registry.trust import LoadPolicy
 from ekiben.state.aliases import Aliases
 from ekiben.state.loads import Loads, MemoryLoads
 
@@ -48,11 +49,13 @@ class Registry(ABC):
     Args:
         aliases: Where aliases are kept.
         loads: Where it is kept which models people had loaded or unloaded; None keeps it as long as this object lives.
+        policy: Which versions may be loaded; None asks for no signatures and trusts no pickles.
     """
 
-    def __init__(self, aliases: Aliases, loads: Loads | None = None) -> None:
+    def __init__(self, aliases: Aliases, loads: Loads | None = None, policy: LoadPolicy | None = None) -> None:
         self.aliases = aliases
         self.loads = loads if loads is not None else MemoryLoads()
+        self.policy = policy if policy is not None else LoadPolicy()
 
     # what a store must do ────────────────────────────────────────────────────────────────────────────────────────────
 

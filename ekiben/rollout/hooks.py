@@ -16,6 +16,8 @@ from ekiben.state.events import Event
 from ekiben.state.webhooks import Send, body_of, message_id, shown, try_post
 
 TRIES: Final = 10
+SETTING: Final = "webhook"
+"""Stands in the control database for the webhook that the setting names: its URL is often a secret, which a database need not hold."""
 _BACKLOG: Final = 100_000
 
 
@@ -32,7 +34,8 @@ class Hooks:
 
     def __init__(self, control: Control, *, url: str, secret_file: Path | None, wall: Callable[[], float], send: Send) -> None:
         self._control = control
-        self._everything = (HookSpec(url=url),) if url else ()
+        self._url = url
+        self._everything = (HookSpec(url=SETTING),) if url else ()
         self._secret_file = "" if secret_file is None else str(secret_file)
         self._wall = wall
         self._send = send
@@ -43,7 +46,7 @@ class Hooks:
             who="controller",
             wall=wall,
             attempt=self._attempt,
-            name=lambda delivery: f"the webhook {shown(delivery.url)}",
+            name=lambda delivery: f"the webhook {shown(self._address(delivery))}",
             tries=TRIES,
         )
 
@@ -86,12 +89,20 @@ class Hooks:
 
     def _hooks_of(self, event: Event) -> tuple[HookSpec, ...]:
         # The monitor tells of alerts by itself, to the channels that their rules name.
-        if event.kind in (FAILED, ALERT):
+        # What is of no model tells who used the admin API and made keys; that leaves the database only when it is asked for.
+        if event.kind in (FAILED, ALERT) or not event.model:
             return ()
         rollout = self._control.rollouts.get(event.rollout) if event.rollout else None
-        return (*self._everything, *(rollout.plan.hooks if rollout else ()))
+        planned = rollout.plan.hooks if rollout else ()
+        return (*self._everything, *(hook for hook in planned if hook.url != self._url))
+
+    def _address(self, delivery: Delivery) -> str:
+        return self._url if delivery.url == SETTING else delivery.url
 
     def _attempt(self, delivery: Delivery) -> Tried:
         event = delivery.event
-        identifier = message_id(event, delivery.url)
-        return try_post(self._send, delivery.url, body_of(event), identifier=identifier, secret_file=delivery.secret_file, now=self._wall())
+        url = self._address(delivery)
+        if not url:
+            return Tried("EKIBEN_WEBHOOK_URL is not set", is_final=True)
+        identifier = message_id(event, url)
+        return try_post(self._send, url, body_of(event), identifier=identifier, secret_file=delivery.secret_file, now=self._wall())

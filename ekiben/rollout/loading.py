@@ -62,6 +62,18 @@ def loading_of(control: Control, rollout: Rollout) -> Loading:
     )
 
 
+def broken_on(control: Control, rollout: Rollout) -> dict[str, str]:
+    """Worker → why the challenger counts as broken in it, of the workers that are alive and follow this rollout.
+
+    Raises:
+        StateError: The control database cannot be read.
+    """
+    generation = control.generation()
+    tag = f"{rollout.model}:{rollout.challenger}"
+    serving = serving_workers(control.workers.alive(ALIVE_S), rollout.model)
+    return {worker.id: worker.broken[tag] for worker in serving if tag in worker.broken and worker.follows(generation)}
+
+
 def serving_workers(workers: Iterable[WorkerState], model: str) -> list[WorkerState]:
     """Those that serve a model."""
     return [worker for worker in workers if model in worker.models]

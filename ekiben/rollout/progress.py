@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from ekiben.registry.reference import CHAMPION
 from ekiben.rollout import experiment
-from ekiben.rollout.loading import Loading, loading_of
+from ekiben.rollout.loading import Loading, broken_on, loading_of
 from ekiben.rollout.reviewing import Reviewer, is_measured
 from ekiben.rollout.standing import Standing
 from ekiben.rollout.steps import is_pause_over, stepped
@@ -51,6 +53,8 @@ class Progress:
             return self._waiting(at, loading, now)
         if rollout.kind == "experiment":
             return None
+        if broken := broken_on(self._control, rollout):
+            return _broke(at, broken, now)
         return self._judged(at, now) or self._onward(at, now)
 
     def _waiting(self, at: Standing, loading: Loading, now: float) -> Change | None:
@@ -113,5 +117,23 @@ def _load_failed(at: Standing, loading: Loading, now: float) -> Change:
         kind="load-failed",
         message=why,
         details={"version": version, "problem": problem},
+    )
+    return withdrawn(at, now, who=CONTROLLER, status="RolledBack", why=why, events=(event,))
+
+
+def _broke(at: Standing, broken: Mapping[str, str], now: float) -> Change:
+    """An open breaker is no measurement that has to be sure of something: it is a version that fails, in front of users."""
+    rollout = at.rollout
+    worker, numbers = next(iter(broken.items()))
+    others = f", and in {len(broken) - 1} more" if len(broken) > 1 else ""
+    why = f"breaker: {rollout.model}:{rollout.challenger} is broken in {worker}{others}: {numbers}"
+    event = Event(
+        time=now,
+        who=CONTROLLER,
+        model=rollout.model,
+        rollout=rollout.id,
+        kind="broken",
+        message=why,
+        details={"reason": "breaker", "version": rollout.challenger, "workers": dict(broken)},
     )
     return withdrawn(at, now, who=CONTROLLER, status="RolledBack", why=why, events=(event,))

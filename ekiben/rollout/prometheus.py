@@ -8,6 +8,7 @@ import msgspec
 
 from ekiben.errors import MeasurementFailed
 from ekiben.model.rollout_spec import PrometheusSpec
+from ekiben.shown_url import shown_url
 
 
 class PrometheusQuery:
@@ -34,6 +35,7 @@ class PrometheusQuery:
         if not address:
             raise MeasurementFailed("no Prometheus server is known; set EKIBEN_PROMETHEUS_URL, or address: beside the query")
         answer = self._asked(address, spec.query)
+        address = shown_url(address)
         data = answer.get("data")
         if not isinstance(data, dict):
             raise MeasurementFailed(f"{address} is no Prometheus server: its answer has no data")
@@ -49,20 +51,26 @@ class PrometheusQuery:
     def _asked(self, address: str, query: str) -> dict[str, Any]:
         import httpx  # noqa: PLC0415  only analyses that query need it
 
+        shown = shown_url(address)
         try:
             with httpx.Client(timeout=self._timeout_s, transport=self._transport, trust_env=False) as client:
                 response = client.get(f"{address}/api/v1/query", params={"query": query, "timeout": f"{self._timeout_s:g}s"})
-        except (httpx.HTTPError, httpx.InvalidURL) as e:
+        except httpx.InvalidURL:
+            # NOTE: the message may quote the part of the URL that is wrong, which may be of the password.
+            raise MeasurementFailed(
+                "Prometheus cannot be asked: its address is no URL; it must be one like http://prometheus:9090"
+            ) from None
+        except httpx.HTTPError as e:
             reason = f"does not answer within {self._timeout_s:g} s" if isinstance(e, httpx.TimeoutException) else f"cannot be asked: {e}"
-            raise MeasurementFailed(f"Prometheus at {address} {reason}") from None
+            raise MeasurementFailed(f"Prometheus at {shown} {reason}") from None
         try:
             answer = msgspec.json.decode(response.content)
         except msgspec.DecodeError:
             answer = None
         if not isinstance(answer, dict):
-            raise MeasurementFailed(f"{address} is no Prometheus server: it answered {response.status_code} with no JSON object")
+            raise MeasurementFailed(f"{shown} is no Prometheus server: it answered {response.status_code} with no JSON object")
         if response.is_error or answer.get("status") != "success":
-            raise MeasurementFailed(f"Prometheus at {address} refuses {query}: {answer.get('error') or response.status_code}")
+            raise MeasurementFailed(f"Prometheus at {shown} refuses {query}: {answer.get('error') or response.status_code}")
         return answer
 
 

@@ -171,8 +171,9 @@ def _workers(control: Control, model: str) -> tuple[WorkerView, ...]:
                 follows=follows,
                 in_force_s=max(took_s, 0.0) if follows and took_s is not None and took_s < _LONGEST_S else None,
                 loaded=worker.versions.get(model, ()),
-                problems=tuple(
-                    f"{tag}: {why}" for tag, why in sorted(worker.problems.items()) if tag == model or tag.startswith(f"{model}:")
+                problems=(
+                    *(f"{tag}: {why}" for tag, why in sorted(worker.problems.items()) if tag == model or tag.startswith(f"{model}:")),
+                    *(f"{tag} is broken: {why}" for tag, why in sorted(worker.broken.items()) if tag.startswith(f"{model}:")),
                 ),
             )
         )

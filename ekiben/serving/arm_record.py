@@ -172,6 +172,10 @@ class ArmRecord:
                 name = type(error).__name__
                 self._taken.errors[name] = self._taken.errors.get(name, 0) + 1
 
+    def cancelled(self) -> None:
+        """A request's client hung up while it was queued, and it was not computed."""
+        self.metrics.cancelled()
+
     def fell_back(self) -> None:
         """The champion answers a request that failed here."""
         self._taken.fallbacks += 1

@@ -1,9 +1,10 @@
-"""What of a batch goes into the inference log."""
+"""What of a batch, or of a remembered answer, goes into the inference log."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -58,6 +59,29 @@ def _of(members: list[Pending], answer: Answer, ended: float, time: float) -> Lo
         latencies=[ended - pending.received for pending in members],
         rows=[pending.n for pending in members] if outputs.n > len(members) else None,
         time=time,
+    )
+
+
+def reused_rows(call: Any, answer: Answer, latency_s: float, time: float) -> LoggedRows:
+    """The rows of a request that was answered without being computed.
+
+    Args:
+        call: The request.
+        answer: All rows of its outputs, with what was asked.
+        latency_s: From its arrival to its answer, seconds.
+        time: When it was answered, seconds since the epoch.
+    """
+    assert answer.batch is not None  # what was looked up is there
+    return LoggedRows(
+        batch=answer.batch,
+        outputs=answer.outputs,
+        request_ids=[call.request_id],
+        arms=[call.record.name],
+        keys=["" if call.key is None or call.key is call.request_id else call.key],
+        latencies=[latency_s],
+        rows=[answer.outputs.n] if answer.outputs.n > 1 else None,
+        time=time,
+        is_cached=True,
     )
 
 

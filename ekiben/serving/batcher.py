@@ -10,7 +10,8 @@ runs, requests gather; when it ends, the next batch goes. No timer is needed for
 * a request whose answer would come after its deadline is refused when it comes, not after it has waited;
 * where the spec allows a delay, an idle model waits for more rows only as long as a run's fixed cost is worth it.
 
-Requests past their deadline are dropped before compute, and answered at it even when the model hangs.
+Requests past their deadline are dropped before compute, and answered at it even when the model hangs. So are those whose client
+hung up.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from ekiben.errors import DeadlineExceeded, NotReady, QueueFull
+from ekiben.guards.deadline import Listening
 from ekiben.model.predictor import Predictor
 from ekiben.model.signature import Payload
 from ekiben.serving.batch_queue import BatchQueue
@@ -34,6 +36,9 @@ INLINE_S = 0.0005
 
 _SWEEP_S = 0.025
 _LONGEST_GAP_S = 1.0
+_FAIR_SHARE = 0.5
+"""Share of the model's own timeout that must have passed before a deadline that is missed counts as the model's fault: with less,
+whoever gives no time at all could have it taken for broken."""
 _SAFETY = 0.8
 """Share of a request's remaining time that its predicted wait may take: predictions err."""
 
@@ -67,12 +72,15 @@ class Batcher:
         self._max_rows = batching.max_batch_size
         self._max_queue_rows = batching.max_queue_rows
         self._max_delay_s = batching.max_queue_delay_ms / 1000
+        self._fair_s = _FAIR_SHARE * predictor.spec.timeout_ms / 1000
         self._run = BatchRun(predictor, clock)
         # The lock guards the queue and what runs: the event loop puts, the thread takes.
         self._lock = threading.Lock()
         self._queue = BatchQueue(clock)
         self._running: list[Pending] | None = None
+        self._running_since = 0.0
         self._running_until = 0.0
+        self._listening = Listening()
         self._scheduled = False
         self._sweeping = False
         self._closed = False
@@ -196,7 +204,8 @@ class Batcher:
             predicted = self.cost.seconds(rows)
             if members and predicted > self._inline_s:
                 self._running = members
-                self._running_until = self._clock() + predicted
+                self._running_since = self._clock()
+                self._running_until = self._running_since + predicted
         self._expire(late)
         if self._running is not None:
             self._loop.run_in_executor(self._thread, self._run_in_thread, members)
@@ -213,7 +222,8 @@ class Batcher:
             with self._lock:
                 members, rows, late = self._queue.take(self.cost.useful_rows(self._max_rows))
                 self._running = members or None
-                self._running_until = self._clock() + self.cost.seconds(rows)
+                self._running_since = self._clock()
+                self._running_until = self._running_since + self.cost.seconds(rows)
                 # NOTE: with the lock held, so that `drain` finds each request waiting, running, or about to be answered.
                 self._loop.call_soon_threadsafe(self._settle, report)
                 if late:
@@ -238,12 +248,19 @@ class Batcher:
                 pending.future.set_exception(result)
 
     def _expire(self, late: Iterable[Pending]) -> None:
-        """Answers requests whose deadline has passed."""
+        """Answers requests whose deadline has passed, and counts those that nobody waits for any more."""
         now = self._clock()
+        hangs = self._running is not None and now - self._running_since >= self._fair_s
         for pending in late:
-            if not pending.future.done():
+            if pending.future.done():
+                if pending.call is not None:
+                    pending.call.record.cancelled()
+            else:
                 passed_ms = (now - pending.deadline) * 1000
-                error = DeadlineExceeded(f"the deadline passed {passed_ms:.0f} ms ago, before the request was computed")
+                error = DeadlineExceeded(
+                    f"the deadline passed {passed_ms:.0f} ms ago, before the request was computed",
+                    by_model=hangs or pending.deadline - pending.queued >= self._fair_s,
+                )
                 self._report(BatchReport(0, now, now, now, [pending], [error], None))
                 pending.future.set_exception(error)
 
@@ -258,8 +275,9 @@ class Batcher:
         now = self._clock()
         with self._lock:
             late = self._queue.drop_late()
-            late += [p for p in self._running or () if p.deadline <= now]
+            late += [p for p in self._running or () if p.deadline <= now and not p.future.done()]
             is_busy = self._running is not None
+            self._listening.begin(self._queue, now)
         self._expire(late)
         if is_busy:
             self._sweep_later()

@@ -5,23 +5,26 @@
 `DataPlane.admit` decides with nothing but the head of the request: does the model exist, which arm answers, and can it answer
 in time? What is refused costs no decoding. `DataPlane.identify` gives the request its id and, where the routing key is in the
 body or is the id, its arm. `DataPlane.infer` hands the rows to the version's batcher and waits for its answer; where an arm on
-trial fails, the champion answers.
+trial fails, the champion answers; where the champion counts as broken, what its spec names answers in its place.
 """
 
 from __future__ import annotations
 
 import os
 from binascii import hexlify
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from itertools import count
 
 import msgspec
 
-from ekiben.errors import DeadlineExceeded, InvalidRequest, NotReady, RequestError
-from ekiben.model.signature import Batch, Payload
+from ekiben.errors import CircuitOpen, DeadlineExceeded, InvalidRequest, NotReady, RequestError
+from ekiben.guards.deadline import Receive
+from ekiben.guards.principal import ANONYMOUS_ID
+from ekiben.model.signature import Payload, rows_of
 from ekiben.rollout.router import CHAMPION_ARM, PINNED_ARM, RoutingTable, hash_of
 from ekiben.serving.arm_record import ArmRecord
 from ekiben.serving.batch_run import Answer, Clock
+from ekiben.serving.default_answer import default_answer
 from ekiben.serving.host import Host
 from ekiben.serving.loaded_version import LoadedVersion
 from ekiben.serving.snapshot import Way
@@ -46,6 +49,9 @@ class Call(msgspec.Struct):
         way: The way of its model's requests; None where the version stands in the path.
         is_open: Whether its arm depends on what is not read yet.
         is_kept: Whether its answer is kept to be joined with what really happened.
+        principal: Who asks, by id.
+        is_default: Whether the default of its version's spec answers it, and no model.
+        receive: ASGI's, once the body is read; None where nobody can say that the client went away.
     """
 
     served: LoadedVersion
@@ -59,6 +65,9 @@ class Call(msgspec.Struct):
     way: Way | None = None
     is_open: bool = False
     is_kept: bool = False
+    principal: str = ANONYMOUS_ID
+    is_default: bool = False
+    receive: Receive | None = None
 
     def limit(self, timeout_ms: float | None) -> None:
         """Brings the deadline forward to a limit that came in the body."""
@@ -117,6 +126,7 @@ class DataPlane:
         Raises:
             UnknownModel, NotReady: There is nothing that could answer.
             QueueFull: The answer would come too late.
+            CircuitOpen: The version counts as broken, and nothing answers in its place.
         """
         way = self.host.snapshot.ways.get(model) if version is None else None
         if way is None:
@@ -127,7 +137,7 @@ class DataPlane:
             return call
         call = Call(way.champion, CHAMPION_ARM, way.record, received, received + _timeout_s(way.champion, timeout_ms), way=way)
         if way.table.is_plain or not self._route(call, way.table, headers, query):
-            self._check_queue(call)
+            self._check_champion(call)
         return call
 
     def _route(self, call: Call, table: RoutingTable, headers: Mapping[bytes, bytes], query: bytes) -> bool:
@@ -150,7 +160,7 @@ class DataPlane:
         way = call.way
         if arm == CHAMPION_ARM or way is None:
             return False
-        (call.served, call.record), call.arm = way.arms[arm], arm
+        (call.served, call.record), call.arm, call.is_default = way.arms[arm], arm, False
         if call.served is way.champion:
             return False  # of an A/A test: its queue is asked only once
         try:
@@ -168,10 +178,32 @@ class DataPlane:
         Raises:
             NotReady, QueueFull: As `Batcher.admit`.
         """
+        served = call.served
         try:
-            call.served.batcher.admit(call.deadline)
+            if not served.breaker.is_closed:
+                served.breaker.admit(call.deadline)
+            served.batcher.admit(call.deadline)
         except NotReady as refusal:
             raise self.failed(call, refusal) from None
+
+    def _check_champion(self, call: Call) -> None:
+        """Refuses a request that the champion cannot answer, unless the champion is broken and something answers in its place.
+
+        Raises:
+            NotReady, QueueFull, CircuitOpen: As `_check_queue`.
+        """
+        try:
+            self._check_queue(call)
+        except CircuitOpen:
+            way, broken = call.way, call.served
+            if broken.default is not None:
+                call.is_default = True
+                self._fall_back(call, broken)
+            elif way is not None and way.former is not None:
+                self._fall_back(call, way.former)
+                self._check_queue(call)
+            else:
+                raise
 
     def identify(self, call: Call, request_id: str, payload: Payload) -> None:
         """Gives a request its id and, where its arm was still open, its arm.
@@ -192,8 +224,9 @@ class DataPlane:
             key = (call.served.predictor.signature.key_in(payload, table.key_input) if table.key_input else None) or request_id
             call.key = key
             call.key_hash = key_hash = hash_of(table.seed, key)
-            if (choice := table.slots[key_hash % SLOTS]) is not table.champion:
-                self._choose(call, choice.arm)
+            is_moved = (choice := table.slots[key_hash % SLOTS]) is not table.champion and not self._choose(call, choice.arm)
+            if is_moved and not call.served.breaker.is_closed:
+                self._check_champion(call)
         if call.record.exposes:
             if call.key_hash is None:
                 call.key_hash = hash_of(0, call.key or request_id)
@@ -206,20 +239,41 @@ class DataPlane:
             InvalidRequest: There are no rows.
             InvalidRows, DeadlineExceeded, PredictionFailed: As the batcher found.
         """
-        n = payload.n if isinstance(payload, Batch) else len(payload)
+        n = rows_of(payload)
         if n == 0:
             raise self.failed(call, InvalidRequest("the request has no rows; send at least one"))
         if call.deadline <= self._clock():
             raise self.failed(call, DeadlineExceeded("the deadline passed while the request was read; nothing was computed"))
+        if call.is_default:
+            return self._by_default(call, payload, n)
         try:
-            answer = await call.served.batcher.submit(payload, n, received=call.received, deadline=call.deadline, call=call)
+            answer = await self._answer(call, payload, n)
         except RequestError:
             if not self._falls_back(call):
                 raise
-            answer = await call.served.batcher.submit(payload, n, received=call.received, deadline=call.deadline, call=call)
+            answer = await self._answer(call, payload, n)
         if call.is_kept:
             call.record.keep(call, answer)
         return answer
+
+    def _by_default(self, call: Call, payload: Payload, n: int) -> Answer:
+        """Answers in place of a broken version.
+
+        Raises:
+            InvalidRows: Rows break the signature.
+        """
+        try:
+            return default_answer(call.served, call, payload, n, self._clock())
+        except RequestError as e:
+            raise self.failed(call, e) from None
+
+    @staticmethod
+    def _answer(call: Call, payload: Payload, n: int) -> Awaitable[Answer]:
+        """What the version gives: out of its cache where it has one."""
+        served = call.served
+        if served.cache is not None:
+            return served.cache.infer(call, payload)
+        return served.batcher.submit(payload, n, received=call.received, deadline=call.deadline, call=call)
 
     def _falls_back(self, call: Call) -> bool:
         """Gives a request that failed on an arm on trial to the champion, if there is time; users are not to pay for the trial.
@@ -230,7 +284,7 @@ class DataPlane:
         if way is None or not way.table.falls_back or call.arm in (CHAMPION_ARM, FALLBACK_ARM) or call.deadline <= self._clock():
             return False
         champion = self.host.snapshot.default.get(call.served.model)
-        if champion is None or champion is call.served:
+        if champion is None or champion is call.served or not champion.breaker.is_closed:
             return False
         self._fall_back(call, champion)
         return True
@@ -243,6 +297,9 @@ class DataPlane:
     def failed(self, call: Call, error: RequestError) -> RequestError:
         """Counts a request that ends before it reached the batcher; returns its error, to be raised."""
         call.record.failed([error], self._clock() - call.received)
+        breaker = call.served.breaker
+        if not breaker.is_closed and not call.is_default and not isinstance(error, CircuitOpen):
+            breaker.returned()
         return error
 
 

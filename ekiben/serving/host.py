@@ -19,6 +19,7 @@ from ekiben.monitoring.inference_log import InferenceLog
 from ekiben.monitoring.metrics import Metrics
 from ekiben.registry import Registry, Version
 from ekiben.serving.arm_record import Taken
+from ekiben.serving.breaker_news import BreakerNews
 from ekiben.serving.control_link import ControlLink
 from ekiben.serving.control_view import ControlView, LastKnown, read_view
 from ekiben.serving.load_meter import LoadMeter
@@ -28,6 +29,7 @@ from ekiben.serving.memory import give_back_memory, keep_for_good
 from ekiben.serving.shadowing import arrange_records, close_shadows, let_go
 from ekiben.serving.snapshot import Key, Snapshot, Wanted, snapshot_of, wanted_of
 from ekiben.state import Control
+from ekiben.state.events import Event
 from ekiben.state.workers import WorkerState
 
 logger = logging.getLogger("ekiben.host")
@@ -53,6 +55,7 @@ class Host:
         providers: ONNX Runtime's execution providers to prefer.
         on_change: Called in the event loop after each swap.
         log: Where answered rows are logged; None for nowhere.
+        redis_url: Where versions share remembered answers; empty for nowhere.
 
     Attributes:
         folder: The models of the models folder.
@@ -76,6 +79,7 @@ class Host:
         providers: tuple[str, ...] = (),
         on_change: Callable[[], None] = lambda: None,
         log: InferenceLog | None = None,
+        redis_url: str = "",
     ) -> None:
         self.folder = tuple(models)
         self.snapshot = Snapshot(problems=dict.fromkeys(models, "is being loaded"), models=self.folder)
@@ -89,6 +93,7 @@ class Host:
         self._providers = providers
         self._on_change = on_change
         self._log = log
+        self._redis_url = redis_url
         self._meter = LoadMeter()
         self._wanted = Wanted(ControlView(), {}, {}, {}, frozenset())
         self._available: dict[Key, LoadedVersion] = {}
@@ -99,6 +104,7 @@ class Host:
         self._tasks: list[asyncio.Task[None]] = []
         self._drains: dict[asyncio.Task[None], Key] = {}
         self._left: list[TakenFrom] = []
+        self._left_news: list[BreakerNews] = []
 
     # ── what the data plane asks ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -165,15 +171,28 @@ class Host:
         left, self._left = self._left, []
         return [*left, *(taken for version in self._available.values() for taken in _taken(version))]
 
+    def take_news(self, worker: str) -> list[Event]:
+        """What breakers did since this was asked last; in the event loop."""
+        left, self._left_news = self._left_news, []
+        return [event for news in (*left, *(v.record.news for v in self._available.values())) for event in news.take(worker)]
+
     def say(self, worker: str) -> WorkerState:
-        """What this worker has loaded and follows."""
+        """What this worker has loaded and follows, and which of it is broken."""
         versions: dict[str, tuple[str, ...]] = {}
         for model, version in sorted(self.snapshot.loaded):
             versions[model] = (*versions.get(model, ()), version)
         return WorkerState(
             id=worker, models=self.models, versions=versions, problems=self.snapshot.problems,
-            generation=self.in_force, in_force_at=self.in_force_at,
+            generation=self.in_force, in_force_at=self.in_force_at, broken=self.broken(),
         )  # fmt: skip
+
+    def broken(self) -> dict[str, str]:
+        """``model:version`` → why it counts as broken; others answer on, so it makes the server no less ready."""
+        return {
+            f"{model}:{version}": why
+            for (model, version), served in sorted(self.snapshot.loaded.items())
+            if (why := served.breaker.problem())
+        }
 
     # ── life ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -288,7 +307,7 @@ class Host:
         try:
             async with self._load_slots:
                 started = time.monotonic()
-                predictor, manifest, cost = await asyncio.to_thread(load_checked, stored, self._providers)
+                predictor, manifest, cost = await asyncio.to_thread(load_checked, stored, self._providers, self._registry.policy)
                 load_s = time.monotonic() - started
                 if self._tasks:  # while it serves; at the start that is done once for all
                     await asyncio.to_thread(keep_for_good)
@@ -298,7 +317,14 @@ class Host:
         else:
             logger.info("loaded %s in %.2f s on %s", stored.tag, load_s, predictor.runtime.device)
             self._available[key] = LoadedVersion(
-                stored, predictor, manifest=manifest, metrics=self.metrics, cost=cost, load_s=load_s, log=self._log
+                stored,
+                predictor,
+                manifest=manifest,
+                metrics=self.metrics,
+                cost=cost,
+                load_s=load_s,
+                log=self._log,
+                redis_url=self._redis_url,
             )
         finally:
             self._loads.pop(key, None)
@@ -317,6 +343,7 @@ class Host:
     async def _drain(self, version: LoadedVersion) -> None:
         await version.drain()
         self._left += _taken(version)
+        self._left_news.append(version.record.news)
         del version
         await asyncio.to_thread(give_back_memory)
 

@@ -19,6 +19,7 @@ import h2corn
 from ekiben.errors import SettingError
 from ekiben.serving.grpc.app import GrpcApp, is_grpc
 from ekiben.serving.port_lock import PortLock
+from ekiben.serving.read_clock import ReadClock
 from ekiben.serving.rest.app import ASGIApp
 from ekiben.serving.rest.http import Receive, Scope, Send
 from ekiben.settings import Settings
@@ -26,16 +27,26 @@ from ekiben.settings import Settings
 logger = logging.getLogger("ekiben.listener")
 
 _CONCURRENT_STREAMS: Final = 1024
+_MAX_HEAD_BYTES: Final = 64 * 1024
+_MAX_FIELDS: Final = 100
+_HEAD_PAUSE_S: Final = 10.0
 _STOP_S: Final = 10.0
 _EVERYWHERE: Final = "0.0.0.0"  # noqa: S104  what BentoML's own default is
 
 
 class BothProtocols:
-    """Hands gRPC calls to one app and everything else to the other."""
+    """Hands gRPC calls to one app and everything else to the other.
 
-    def __init__(self, grpc: GrpcApp, rest: ASGIApp) -> None:
+    Args:
+        grpc: Answers gRPC calls.
+        rest: Answers everything else.
+        reads: Ends requests that take too long to come, but for gRPC's, which its app times itself; None ends none.
+    """
+
+    def __init__(self, grpc: GrpcApp, rest: ASGIApp, reads: ReadClock | None = None) -> None:
         self._grpc = grpc
         self._rest = rest
+        self._reads = reads
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI 3."""
@@ -43,9 +54,10 @@ class BothProtocols:
         if scope["type"] == "http" and scope["http_version"] == "2":
             headers = dict(scope["headers"])
             if is_grpc(headers):
-                await self._grpc(scope["path"], headers, receive, send)
+                await self._grpc(scope["path"], headers, receive, send, scope.get("client"))
                 return
-        await self._rest(scope, receive, send)
+        timed = receive if self._reads is None else self._reads.timed(receive)
+        await self._rest(scope, timed, send)
 
 
 class Listener:
@@ -103,6 +115,14 @@ class Listener:
                 runtime_threads=1,
                 max_concurrent_streams=_CONCURRENT_STREAMS,
                 max_request_body_size=0,  # the front's own limit says what to do
+                limit_request_head_size=_MAX_HEAD_BYTES,
+                limit_request_fields=_MAX_FIELDS,
+                h2_max_header_list_size=_MAX_HEAD_BYTES,
+                h2_max_header_block_size=_MAX_HEAD_BYTES,
+                timeout_request_header=min(_HEAD_PAUSE_S, settings.read_timeout_s),
+                timeout_request_body_idle=settings.read_timeout_s + _HEAD_PAUSE_S,  # the front ends it before, and says why
+                h2_timeout_response_stall=settings.read_timeout_s,
+                h2_timeout_write=settings.read_timeout_s,
                 timeout_graceful_shutdown=_STOP_S,
                 certfile=settings.tls_certificate,
                 keyfile=settings.tls_key,

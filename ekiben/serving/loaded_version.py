@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import time
 from itertools import chain
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from ekiben.errors import RequestError
+from ekiben.errors import DeadlineExceeded, PredictionFailed, RequestError
+from ekiben.guards.breaker import Breaker, Outcome
 from ekiben.model.artifact import Manifest
+from ekiben.model.default_outputs import DefaultOutputs
 from ekiben.model.outputs import Outputs
 from ekiben.model.predictor import Predictor
 from ekiben.model.spec import ModelSpec
@@ -18,11 +21,15 @@ from ekiben.monitoring.metrics import Metrics
 from ekiben.registry import Version
 from ekiben.rollout.router import CHAMPION_ARM
 from ekiben.serving.arm_record import ArmRecord, Taken
-from ekiben.serving.batch_log import logged_rows
-from ekiben.serving.batch_run import Answer, BatchReport
+from ekiben.serving.batch_log import logged_rows, reused_rows
+from ekiben.serving.batch_run import Answer, BatchReport, Pending
 from ekiben.serving.batcher import Batcher
+from ekiben.serving.breaker_news import BreakerNews
+from ekiben.serving.cache_opening import keys_of, open_store
+from ekiben.serving.cached_answers import CachedAnswers
 from ekiben.serving.cost_model import CostModel
 from ekiben.serving.shadow import ShadowRunner
+from ekiben.serving.slow_answers import SlowAnswers
 
 _SCORED = ("binary_classification", "multiclass_classification", "regression")
 
@@ -53,6 +60,8 @@ class VersionRecord:
         log: Where its rows are logged; None for nowhere.
         arms: Arm → what happened to its requests.
         shadows: Whom the champion's batches are handed to.
+        breaker: Whether it is broken.
+        news: What the breaker did.
     """
 
     def __init__(self, metrics: Metrics, spec: ModelSpec, version: str, log: VersionLog | None = None) -> None:
@@ -60,6 +69,10 @@ class VersionRecord:
         self.log = log
         self.arms: dict[str, ArmRecord] = {}
         self.shadows: tuple[ShadowRunner, ...] = ()
+        self._guards = metrics.guards.of(spec.name, version, time.monotonic)
+        self.news = BreakerNews(spec.name, version, self._guards, metrics.wall)
+        self.breaker = Breaker(spec.breaker, time.monotonic, self.news)
+        self._slow = SlowAnswers(spec.name, version, spec.latency_budget_ms / 1000)
         self._all_metrics = metrics
         self._spec = spec
         self._version = version
@@ -88,6 +101,11 @@ class VersionRecord:
             self._of_one_arm(report, records[0])
         else:
             self._of_several_arms(report, records)
+        if report.is_whole and self.breaker.is_closed:
+            self.breaker.answered(len(records), report.ended)
+        else:
+            self.breaker.ended(map(_outcome, report.members, report.results), report.ended)
+        self._slow.look(report)
         if (outputs := report.outputs) is not None:
             started, ended = report.started, report.ended
             if report.is_whole:
@@ -100,6 +118,29 @@ class VersionRecord:
                 self.log.append(rows)
         for shadow in self.shadows:
             shadow.offer(report, champion)
+
+    def defaulted(self, call: Any, answer: Answer, latency_s: float) -> None:
+        """Records a request that was answered with the spec's default; as `reused`, and the breaker hears nothing of it."""
+        call.record.answered([latency_s], ((math.nan, 1),), ((answer.outputs, 0, answer.outputs.n),))
+        if self.log is not None and (rows := reused_rows(call, answer, latency_s, self._all_metrics.wall())) is not None:
+            rows.is_cached = False
+            self.log.append(rows)
+
+    def reused(self, call: Any, answer: Answer, latency_s: float) -> None:
+        """Records a request that was answered without being computed, before its answer leaves; shadows are not asked.
+
+        Args:
+            call: The request.
+            answer: All rows of its outputs.
+            latency_s: From its arrival to its answer, seconds.
+        """
+        record = call.record
+        outputs = answer.outputs
+        record.answered([latency_s], ((math.nan, 1),), ((outputs, 0, outputs.n),) if record.has_scores else ())
+        if not self.breaker.is_closed:
+            self.breaker.returned()
+        if self.log is not None:
+            self.log.append(reused_rows(call, answer, latency_s, self._all_metrics.wall()))
 
     def _of_one_arm(self, report: BatchReport, record: ArmRecord) -> None:
         """Records a batch that was answered whole, for one arm."""
@@ -166,8 +207,20 @@ class VersionRecord:
             self.metrics.logged(tally.kept, tally.sampled_out, tally.dropped, tally.size_bytes)
             self._champion.unlogged(tally.dropped)
         self.metrics.write(queued_rows)
-        for record in self.arms.values():
-            record.metrics.write()
+        written = [record.metrics.write() for record in self.arms.values()]
+        self._guards.latency(sum(answered for answered, _ in written), sum(over for _, over in written))
+
+    def unloaded(self) -> None:
+        """The version goes, and what is shown of its breaker is over."""
+        self._guards.unloaded()
+
+
+def _outcome(pending: Pending, result: Answer | RequestError) -> Outcome:
+    """How a request ended, as the breaker counts it."""
+    if isinstance(result, Answer):
+        return pending.queued, True
+    is_failure = isinstance(result, PredictionFailed) or (isinstance(result, DeadlineExceeded) and result.by_model)
+    return pending.queued, False if is_failure else None
 
 
 class LoadedVersion:
@@ -180,6 +233,9 @@ class LoadedVersion:
         predictor: What computes.
         batcher: What gathers; requests go here.
         record: What happened.
+        breaker: Whether it is broken.
+        default: What is answered while it is; None where that is not wanted.
+        cache: What answers instead where answers are remembered; None where none are.
         load_s: Seconds it took to load, check and warm.
         timeout_s: Deadline of a request that brings none of its own, seconds.
     """
@@ -194,6 +250,7 @@ class LoadedVersion:
         cost: CostModel,
         load_s: float,
         log: InferenceLog | None = None,
+        redis_url: str = "",
     ) -> None:
         self.model = stored.model
         self.version = stored.version
@@ -201,20 +258,39 @@ class LoadedVersion:
         self.manifest = manifest
         self.predictor = predictor
         self.record = VersionRecord(metrics, self.spec, self.version, log.of(self.spec, self.version) if log is not None else None)
+        self.breaker = self.record.breaker
+        self.default = DefaultOutputs(self.spec) if self.spec.breaker.default is not None else None
         self.load_s = load_s
         self.timeout_s = predictor.spec.timeout_ms / 1000
         # NOTE: no method of this object, which would make a cycle: `gc.freeze` keeps those, and with it the model, for ever.
         self.batcher = Batcher(predictor, clock=time.monotonic, report=self.record.batch, cost=cost)
+        self.cache: CachedAnswers | None = None
+        if self.spec.cache.enabled:
+            counts = metrics.cache.of(self.model, self.version)
+            self.cache = CachedAnswers(
+                open_store(self.spec, counts, redis_url),
+                keys_of(stored, manifest),
+                self.batcher,
+                signature=predictor.signature,
+                reused=self.record.reused,
+                metrics=counts,
+                clock=time.monotonic,
+            )
         self.record.metrics.loaded(load_s)
         self.record.metrics.limits(self.spec.latency_budget_ms / 1000, self.spec.quality)
 
     def write_metrics(self) -> None:
         """Writes what its metrics have gathered, and how many rows wait now."""
         self.record.write_metrics(self.batcher.queued_rows)
+        if self.cache is not None:
+            self.cache.write_metrics()
 
     async def drain(self) -> None:
         """Answers what is queued and admits no more."""
         await self.batcher.drain()
+        if self.cache is not None:
+            await self.cache.close()
         if self.record.log is not None:
             self.record.log.close()
         self.write_metrics()
+        self.record.unloaded()

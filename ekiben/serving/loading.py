@@ -6,9 +6,9 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from ekiben.model.artifact import Manifest, read_artifact
+from ekiben.model.artifact import Manifest
 from ekiben.model.predictor import Predictor
-from ekiben.registry import Version
+from ekiben.registry import LoadPolicy, Version
 from ekiben.serving.cost_model import CostModel
 
 _WARM_SIZES = (1, 2, 8, 32)
@@ -16,16 +16,14 @@ _WARM_RUNS = 3
 _WARM_LIMIT_S = 0.5
 
 
-def load_checked(stored: Version, providers: tuple[str, ...]) -> tuple[Predictor, Manifest, CostModel]:
-    """Loads a version, checks it (checksums, golden rows) and warms it.
+def load_checked(stored: Version, providers: tuple[str, ...], policy: LoadPolicy) -> tuple[Predictor, Manifest, CostModel]:
+    """Loads a version that the policy lets be loaded, checks it (checksums, golden rows) and warms it.
 
     Raises:
         ArtifactError: It is refused; the message says why.
     """
-    artifact = read_artifact(stored.path)
-    artifact.verify()
-    predictor = Predictor.of(artifact, providers=providers)
-    predictor.replay(artifact)
+    artifact = policy.admit(stored)
+    predictor = Predictor.checked(artifact, providers=providers, trusted=True)
     return predictor, artifact.manifest, warm(predictor, artifact.golden_rows().rows)
 
 

@@ -21,6 +21,7 @@ from ekiben.errors import StateError
 from ekiben.serving.arm_record import exposures_of, window_of
 from ekiben.serving.host import Host, TakenFrom
 from ekiben.state import Control
+from ekiben.state.events import Event
 from ekiben.state.truth import Exposure
 from ekiben.state.windows import Window, WindowKey
 from ekiben.state.workers import WorkerState
@@ -60,6 +61,7 @@ class Recorder:
         self._windows: dict[WindowKey, Window] = {}
         self._written: frozenset[WindowKey] = frozenset()
         self._exposures: list[Exposure] = []
+        self._news: list[Event] = []
         self._taken_at = wall()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="ekiben-recorder")
         self._task: asyncio.Task[None] | None = None
@@ -90,6 +92,7 @@ class Recorder:
         # NOTE: kept here and not handed over, so that a write that is cancelled before it begins loses nothing.
         self._taken.append((self._host.take_records(), int(self._taken_at)))
         self._taken_at = self._wall()
+        self._news += self._host.take_news(self.worker)
         write = partial(self._write, self._host.say(self.worker), second=int(self._taken_at), is_last=is_last)
         try:
             await asyncio.get_running_loop().run_in_executor(self._thread, write)
@@ -123,6 +126,9 @@ class Recorder:
             # A second may be written twice, whole each time: what is written replaces what was.
             self._windows = {key: window for key, window in self._windows.items() if key.second >= second}
             self._written = frozenset(self._windows)
+        if news := tuple(self._news):
+            control.events.append(news)
+            del self._news[: len(news)]
         if self._exposures:
             control.truths.expose(self._exposures)
             self._exposures = []

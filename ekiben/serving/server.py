@@ -15,7 +15,10 @@ from types import FrameType
 from typing import Any
 
 from ekiben.errors import EkibenError, RequestError, SettingError
-from ekiben.guards.admin_key import AdminKey
+from ekiben.guards.audit import AuditTrail
+from ekiben.guards.auth import Authenticator
+from ekiben.guards.gate import Gate, open_gate
+from ekiben.guards.key_operations import ControlKeys
 from ekiben.monitoring.check_gauges import CheckGauges
 from ekiben.monitoring.inference_log import InferenceLog, log_folder
 from ekiben.monitoring.metrics import Metrics
@@ -33,15 +36,18 @@ from ekiben.serving.host import Host
 from ekiben.serving.listener import BothProtocols, Listener
 from ekiben.serving.memory import THRESHOLD
 from ekiben.serving.monitor_process import MonitorProcess
+from ekiben.serving.read_clock import ReadClock
 from ekiben.serving.recorder import Recorder, worker_id
 from ekiben.serving.repository import Repository
 from ekiben.serving.rest.admin import Admin
 from ekiben.serving.rest.admin_experiments import experiment_routes
+from ekiben.serving.rest.admin_keys import key_routes
 from ekiben.serving.rest.app import ASGIApp, Part, RestApp
 from ekiben.serving.rest.codec import rows_payload
 from ekiben.serving.rest.ground_truth import GroundTruth
 from ekiben.serving.rest.platforms import PlatformRoutes
 from ekiben.serving.tracing import Tracer
+from ekiben.serving.worker_limits import WorkerLimits
 from ekiben.settings import Settings
 from ekiben.state import Control, memory_control
 
@@ -82,9 +88,12 @@ class Server:
         host: The loaded versions.
         plane: Runs requests.
         recorder: Writes what happens to the control database.
+        authenticator: Says who asks.
+        gate: Lets requests in.
         app: The front, for BentoML's own port.
         data_app: The front and gRPC, for the data port.
         repository: Answers the model repository extension.
+        limits: Has the worker replaced when it is beyond help; None where nothing would replace it. To be set before the start.
     """
 
     def __init__(
@@ -104,6 +113,7 @@ class Server:
         self._settings = settings
         self._clock = clock
         self._tracer = tracer
+        self.limits: WorkerLimits | None = None
         self._log = AccessLog(settings.access_log_rate, lambda lines: os.write(sys.stdout.fileno(), lines))
         self.control = control if control is not None else memory_control(metrics.wall, aliases=registry.aliases, loads=registry.loads)
         self.host = Host(
@@ -116,13 +126,17 @@ class Server:
             providers=settings.onnx_providers,
             on_change=self._changed,
             log=InferenceLog(log_folder(settings), worker_id(), wall=metrics.wall) if settings.log else None,
+            redis_url=settings.redis_url,
         )
         self.recorder = Recorder(self.host, self.control, metrics.wall)
+        self.authenticator = Authenticator.of(settings, self.control, wall=metrics.wall, clock=clock)
+        self.gate: Gate = open_gate(settings, self.authenticator, metrics.limits, folder=plans.parent if plans is not None else Path())
         self.plane = DataPlane(self.host, clock)
         self.repository = Repository(self.host, registry, allowed=settings.repository_api)
         self.app = RestApp(
             self.plane,
             fallback,
+            gate=self.gate,
             platforms=PlatformRoutes(settings),
             models=self.repository,
             clock=clock,
@@ -131,10 +145,13 @@ class Server:
             tracer=tracer,
             parts=self._parts(registry, plans),
         )
+        reads = ReadClock(settings.read_timeout_s, clock)
+        limit = settings.max_body_bytes
         self.grpc = GrpcServices(
-            self.plane, self.repository, clock=clock, access_log=self._log, tracer=tracer, max_message_bytes=settings.max_body_bytes
-        )
-        self.data_app = BothProtocols(self.grpc.app, self.app)
+            self.plane, self.repository, gate=self.gate, clock=clock, access_log=self._log, tracer=tracer, max_message_bytes=limit,
+            reads=reads,
+        )  # fmt: skip
+        self.data_app = BothProtocols(self.grpc.app, self.app, reads)
         self._controller = ControllerThread(open_controller(settings, self.control, registry, self.recorder.worker))
         gauges = CheckGauges(metrics.registry, self.control, champion=self._champion, models=models, wall=metrics.wall)
         self._gauges = ControllerThread(gauges, "ekiben-check-gauges")
@@ -147,8 +164,9 @@ class Server:
         experiments = experiment_routes(lambda who: Experiments(control, registry, who=who, wall=wall))
         admin = Admin(
             lambda who: Operations(control, registry, who=who, wall=wall, plan_folder=plans),
-            AdminKey.of(self._settings),
-            more=experiments,
+            self.authenticator,
+            AuditTrail(control.events, wall=wall, clock=self._clock),
+            more=[*experiments, *key_routes(lambda who: ControlKeys(control, who=who, wall=wall), control.events)],
             max_body_bytes=limit,
         )
         kept = self.host.metrics.kept_ground_truth
@@ -179,6 +197,7 @@ class Server:
         except EkibenError:
             logger.exception("the models cannot be loaded")
             raise
+        await self.authenticator.start()
         self.recorder.start()
         if self._settings.controller:
             self._controller.start()
@@ -189,6 +208,8 @@ class Server:
         for problem in self.plane.not_ready():
             logger.error("not ready: %s", problem)
         self._drain_on_sigterm()
+        if self.limits is not None:
+            self.limits.start()
 
     async def _listen(self) -> None:
         """Opens the data port. Without it the server runs and is not ready: what comes to the other port is answered."""
@@ -201,6 +222,8 @@ class Server:
 
     async def stop(self) -> None:
         """Answers what is queued and lets go of everything."""
+        if self.limits is not None:
+            self.limits.stop()
         if self._listener is not None:
             self.grpc.stop()
             await self._listener.stop()
@@ -209,6 +232,8 @@ class Server:
         await self._monitor.stop()
         await self.host.stop()
         await self.recorder.stop()
+        await self.authenticator.stop()
+        await self.gate.close()
         await self._log.stop()
         if self._tracer is not None:
             await asyncio.to_thread(self._tracer.stop)

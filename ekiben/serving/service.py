@@ -12,6 +12,9 @@ from typing import Any
 from _bentoml_sdk import Service
 
 from ekiben.errors import EkibenError
+from ekiben.guards.client_address import TrustedProxies, believe_no_peer
+from ekiben.guards.counts_opening import open_counts
+from ekiben.guards.limits_file import limits_everywhere
 from ekiben.model.spec import ModelSpec, load_spec
 from ekiben.registry import Registry, open_registry
 from ekiben.registry.bento_parts import BentoParts
@@ -34,10 +37,12 @@ def build_service(models: str | Path) -> EkibenService:
 
     Raises:
         SettingError: An ``EKIBEN_*`` variable cannot be used.
+        SpecError: ``limits.yaml`` says what cannot be.
     """
     settings = load_settings()
     caller = sys._getframe(1).f_globals  # noqa: SLF001  BentoML finds a service by the module that assigns it
     folder = Path(caller.get("__file__") or ".").absolute().parent / models
+    _check_limits(settings, folder.parent)
     names = sorted(path.parent.name for path in folder.glob("*/model.yaml"))
     control = open_control(settings)
     registry = open_registry(settings, folder.parent, control)
@@ -50,6 +55,13 @@ def build_service(models: str | Path) -> EkibenService:
     parts = BentoParts(names, registry, folder.parent)
     service.configure(names, settings, control=control, registry=registry, caller=caller["__name__"], folder=folder, parts=parts)
     return service
+
+
+def _check_limits(settings: Settings, folder: Path) -> None:
+    """Tells what cannot be before there are workers, which would be started again and again."""
+    limits_everywhere(settings, folder)
+    open_counts(settings)  # opens nothing by itself
+    TrustedProxies.parse(settings.trusted_proxies)
 
 
 def _spec_of(name: str, folder: Path, registry: Registry) -> ModelSpec | None:
@@ -120,11 +132,15 @@ class EkibenService(Service):  # type: ignore[misc]  # BentoML ships no types
 
         from ekiben.monitoring.metrics import Metrics  # noqa: PLC0415
         from ekiben.monitoring.workers import forget_dead_workers  # noqa: PLC0415
+        from ekiben.serving.http_protocol import guard_uvicorn  # noqa: PLC0415
         from ekiben.serving.listener import Listener  # noqa: PLC0415
         from ekiben.serving.server import Server  # noqa: PLC0415
         from ekiben.serving.tracing import make_tracer  # noqa: PLC0415
+        from ekiben.serving.worker_limits import WorkerLimits  # noqa: PLC0415
 
         fallback = super().to_asgi(is_main)
+        guard_uvicorn(self._settings.read_timeout_s)
+        believe_no_peer(os.environ, trusted=TrustedProxies.parse(self._settings.trusted_proxies))
         if shared := os.environ.get("PROMETHEUS_MULTIPROC_DIR"):  # BentoML's way to tell its workers
             forget_dead_workers(Path(shared))
         has_exporter = BentoMLContainer.tracing.exporter_type.get() is not None
@@ -139,4 +155,5 @@ class EkibenService(Service):  # type: ignore[misc]  # BentoML ships no types
             plans=self._folder,
             tracer=make_tracer(os.environ, BentoMLContainer.tracer_provider.get() if has_exporter else None),
         )
+        self.server.limits = WorkerLimits(hang_s=self._settings.hang_s, max_mb=self._settings.worker_max_mb)
         return self.server.app

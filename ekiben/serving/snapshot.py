@@ -14,6 +14,7 @@ from ekiben.errors import EkibenError, RolloutRefused
 from ekiben.registry import CHALLENGER, CHAMPION, Registry, Version
 from ekiben.rollout.fitting import check_fit
 from ekiben.rollout.router import CHAMPION_ARM, RoutingTable
+from ekiben.rollout.transitions import PREVIOUS
 from ekiben.serving.arm_record import ArmRecord
 from ekiben.serving.control_view import ControlView
 from ekiben.serving.loaded_version import LoadedVersion
@@ -33,12 +34,14 @@ class Way(msgspec.Struct, frozen=True):
         record: What happens to its requests.
         table: Who answers which.
         arms: Arm → its version and what happens to its requests.
+        former: The former champion, where it answers while the champion is broken; None where nothing does, or it is not loaded.
     """
 
     champion: LoadedVersion
     record: ArmRecord
     table: RoutingTable
     arms: dict[str, tuple[LoadedVersion, ArmRecord]]
+    former: LoadedVersion | None = None
 
 
 class Snapshot(msgspec.Struct, frozen=True):
@@ -107,12 +110,23 @@ def wanted_of(view: ControlView, registry: Registry, folder: Sequence[str]) -> W
                 if named := aliases.get(alias):
                     wanted.problems[f"{model}:{named}"] = str(e)
         there = {stored.version for stored in versions.values()}
-        for version in sorted(view.routes.get(model, Route()).versions() - there):
+        for version in sorted((view.routes.get(model, Route()).versions() | _standby(versions.get(CHAMPION), aliases)) - there):
             try:
                 wanted.routed.setdefault(model, []).append(registry.resolve(f"{model}:{version}", aliases))
             except EkibenError as e:
                 wanted.problems[f"{model}:{version}"] = str(e)
     return wanted
+
+
+def _standby(champion: Version | None, aliases: Mapping[str, str]) -> set[str]:
+    """The former champion, where the champion's spec has it answer while the champion is broken: it stays loaded for that."""
+    former = aliases.get(PREVIOUS)
+    if former is None or champion is None:
+        return set()
+    try:
+        return {former} if champion.artifact().spec.breaker.fallback == "previous" else set()
+    except EkibenError:
+        return set()  # loading it says what is wrong with it
 
 
 def snapshot_of(wanted: Wanted, available: Mapping[Key, LoadedVersion], refused: Mapping[Key, str], old: Snapshot) -> Snapshot:
@@ -132,7 +146,8 @@ def snapshot_of(wanted: Wanted, available: Mapping[Key, LoadedVersion], refused:
     for model, versions in wanted.versions.items():
         if champion := _champion(model, versions.get(CHAMPION), loaded, old.default.get(model), problems):
             default[model] = loaded[model, champion.version] = champion
-            ways[model] = _way(champion, wanted.view.routes.get(model) or Route(), loaded, problems)
+            former = wanted.view.aliases.get(model, {}).get(PREVIOUS) if champion.spec.breaker.fallback == "previous" else None
+            ways[model] = _way(champion, wanted.view.routes.get(model) or Route(), loaded, problems, former)
     aliases = {
         (model, alias): stored.version
         for model, versions in wanted.versions.items()
@@ -158,10 +173,10 @@ def _champion(
     return former
 
 
-def _way(champion: LoadedVersion, route: Route, loaded: Mapping[Key, LoadedVersion], problems: dict[str, str]) -> Way:
-    """The way of a model's requests, with the arms that are loaded and fit the champion."""
+def _way(champion: LoadedVersion, route: Route, loaded: Mapping[Key, LoadedVersion], problems: dict[str, str], former: str | None) -> Way:
+    """The way of a model's requests, with the arms, and the former champion, that are loaded and fit the champion."""
     fitting = {champion.version}
-    on_trial = {a.version for a in route.arms} | {s.version for s in route.shadows}
+    on_trial = {a.version for a in route.arms} | {s.version for s in route.shadows} | ({former} if former is not None else set())
     for version in sorted(on_trial - fitting):
         if (other := loaded.get((champion.model, version))) is None:
             continue
@@ -177,4 +192,5 @@ def _way(champion: LoadedVersion, route: Route, loaded: Mapping[Key, LoadedVersi
             served = loaded[champion.model, arm.version]
             arms[arm.name] = (served, served.record.arm(arm.name))
     table = RoutingTable(champion.version, route, champion.spec.routing, fitting)
-    return Way(champion, champion.record.arm(CHAMPION_ARM), table, arms)
+    standby = loaded[champion.model, former] if former is not None and former in fitting and former != champion.version else None
+    return Way(champion, champion.record.arm(CHAMPION_ARM), table, arms, standby)

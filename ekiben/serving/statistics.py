@@ -9,7 +9,9 @@ They are the numbers of ``/metrics``, read from the same collectors. Where our t
 * ``batch_stats`` gathers sizes in powers of two: an entry of ``batch_size`` 8 is of batches of 5 to 8 rows. Batches above
   1024 rows are in the totals alone.
 * Other workers' numbers, but for errors, may lag half a second behind.
-* Answers are not cached, and a model's memory cannot be told from its worker's: zeros, and an empty list.
+* ``cache_hit`` counts what was answered without being computed, which the ``compute_…`` leave out; how long the cache was looked
+  through is not measured.
+* A model's memory cannot be told from its worker's: an empty list.
 """
 
 from __future__ import annotations
@@ -53,6 +55,9 @@ def _statistics(totals: Totals, model: str, version: str) -> dict[str, Any]:
     answered = by_status.pop("ok", 0.0)
     executions = totals.sum("ekiben_batch_size_count", *names)
     compute = totals.by("ekiben_request_compute_seconds_total", "phase", *names)
+    cache = totals.by("ekiben_cache_requests_total", "result", *names)
+    reused = cache.get("hit", 0.0) + cache.get("joined", 0.0)
+    computed = max(answered - reused, 0.0)
     return {
         "name": model,
         "version": version,
@@ -63,11 +68,11 @@ def _statistics(totals: Totals, model: str, version: str) -> dict[str, Any]:
             "success": _duration(answered, totals.sum("ekiben_prediction_latency_seconds_sum", *names)),
             "fail": _duration(sum(by_status.values()), totals.sum("ekiben_failed_seconds_total", *names)),
             "queue": _duration(totals.sum("ekiben_queue_seconds_count", *names), totals.sum("ekiben_queue_seconds_sum", *names)),
-            "compute_input": _duration(answered, compute.get("input", 0.0)),
-            "compute_infer": _duration(answered, compute.get("infer", 0.0)),
-            "compute_output": _duration(answered, 0.0),
-            "cache_hit": _duration(0, 0),
-            "cache_miss": _duration(0, 0),
+            "compute_input": _duration(computed, compute.get("input", 0.0)),
+            "compute_infer": _duration(computed, compute.get("infer", 0.0)),
+            "compute_output": _duration(computed, 0.0),
+            "cache_hit": _duration(reused, 0),
+            "cache_miss": _duration(cache.get("miss", 0.0), 0),
         },
         "batch_stats": _batch_stats(totals, *names),
         "memory_usage": [],

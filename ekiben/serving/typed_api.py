@@ -89,6 +89,8 @@ def row_model(spec: ModelSpec) -> type[pydantic.BaseModel]:
     fields: dict[str, Any] = {}
     for n, item in enumerate(spec.inputs):
         limits: dict[str, Any] = {} if item.type == "tensor" else {"ge": item.min, "le": item.max}
+        if item.type == "string" and not (item.categories and item.unknown == "reject"):
+            limits["max_length"] = item.max_length
         description = f"{item.description} [{item.unit}]" if item.unit else item.description
         field = pydantic.Field(
             default=None if item.nullable and item.type != "tensor" else ..., alias=item.name, description=description or None, **limits

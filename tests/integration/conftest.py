@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 import msgspec
 import pytest
 from integration.postgresql import PostgresqlServer, postgresql_programs, running_postgresql
+from integration.redis_server import RedisServer
 from integration.running import Project
 
 from ekiben.model.artifact import MANIFEST, Artifact, read_artifact
@@ -28,6 +29,18 @@ def postgresql_server() -> Iterator[PostgresqlServer]:
 def postgresql(postgresql_server) -> str:
     """The URL of an empty PostgreSQL database."""
     return postgresql_server.new_database()
+
+
+@pytest.fixture(scope="module")
+def redis_server(tmp_path_factory) -> Iterator[RedisServer]:
+    """A Redis server for the tests of a module."""
+    program = shutil.which("redis-server")
+    if program is None:
+        pytest.skip("Redis is not installed (Debian: apt-get install redis-server)")
+    server = RedisServer(program, tmp_path_factory.mktemp("redis"))
+    server.start()
+    yield server
+    server.kill()
 
 
 @pytest.fixture(params=["memory", "sqlite", "postgresql"])

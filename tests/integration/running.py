@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
@@ -72,7 +73,7 @@ class Project:
 class Running:
     """`bentoml serve` of a project."""
 
-    def __init__(self, project: Project, *, workers: int = 2, **env: str) -> None:
+    def __init__(self, project: Project, *, workers: int = 2, arguments: Sequence[str] = (), **env: str) -> None:
         self.project = project
         self.port = free_port()
         self.data_port = free_port()
@@ -81,7 +82,7 @@ class Running:
         self.log = project.root / f"serve-{self.port}.log"
         with self.log.open("wb") as out:
             self.process = subprocess.Popen(
-                [str(BENTOML), "serve", "service:svc", "--host", "127.0.0.1", "--port", str(self.port)],
+                [str(BENTOML), "serve", "service:svc", "--host", "127.0.0.1", "--port", str(self.port), *arguments],
                 cwd=project.root,
                 env={
                     **project.env,

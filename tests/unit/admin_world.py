@@ -14,12 +14,17 @@ from ekiben.cli import main
 from ekiben.cli.remote import AdminClient
 from ekiben.cli.server_options import ServerOption
 from ekiben.guards.admin_key import AdminKey
+from ekiben.guards.api_keys import KeyRing
+from ekiben.guards.audit import AuditTrail
+from ekiben.guards.auth import Authenticator
+from ekiben.guards.key_operations import ControlKeys
 from ekiben.model.artifact import Artifact
 from ekiben.registry import FolderRegistry
 from ekiben.rollout.operations import Operations
 from ekiben.rollout.standing import standing_of
 from ekiben.rollout.transitions import loaded
 from ekiben.serving.rest.admin import Admin
+from ekiben.serving.rest.admin_keys import key_routes
 from ekiben.serving.rest.http import Disconnected, respond
 from ekiben.state.control import memory_control
 
@@ -44,7 +49,12 @@ class World:
             self.registry.register(artifact.path, tag=f"tiny:{version}")
         self.key_file = folder / "key"
         self.key_file.write_text(KEY)
-        self.admin = Admin(self.operations_for, AdminKey(self.key_file), **options)
+        self.keys = KeyRing(self.control.keys, wall=lambda: self.now)
+        self.authenticator = Authenticator(AdminKey(self.key_file), self.keys)
+        audit = AuditTrail(self.control.events, wall=lambda: self.now, clock=lambda: self.now)
+        keys = key_routes(lambda who: ControlKeys(self.control, who=who, wall=lambda: self.now), self.control.events)
+        options["more"] = [*keys, *options.get("more", ())]
+        self.admin = Admin(self.operations_for, self.authenticator, audit, **options)
         self.failure: Exception | None = None
 
     def operations_for(self, who: str) -> Operations:

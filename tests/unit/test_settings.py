@@ -32,6 +32,8 @@ def test_every_variable_is_read(tmp_path):
             "EKIBEN_WORKERS": "3",
             "EKIBEN_MAX_BODY_BYTES": "2048",
             "EKIBEN_DRAIN_S": "0.5",
+            "EKIBEN_HANG_S": "0",
+            "EKIBEN_WORKER_MAX_MB": "1500.5",
             "EKIBEN_ACCESS_LOG_RATE": "1",
             "EKIBEN_ONNX_PROVIDERS": "CUDAExecutionProvider, CPUExecutionProvider,",
             "EKIBEN_DATA_PORT": "8001",
@@ -54,6 +56,8 @@ def test_every_variable_is_read(tmp_path):
         workers=3,
         max_body_bytes=2048,
         drain_s=0.5,
+        hang_s=0.0,
+        worker_max_mb=1500.5,
         access_log_rate=1.0,
         onnx_providers=("CUDAExecutionProvider", "CPUExecutionProvider"),
         data_port=8001,
@@ -176,6 +180,8 @@ def test_a_file_of_tls_is_found_from_wherever_the_server_runs(tmp_path, monkeypa
         ("EKIBEN_ACCESS_LOG_RATE", "1.01", "from 0 to 1"),
         ("EKIBEN_MAX_BODY_BYTES", "inf", "from 1024"),
         ("EKIBEN_DRAIN_S", "-1", "from 0 to 3600"),
+        ("EKIBEN_HANG_S", "never", "from 0 to 86400"),
+        ("EKIBEN_WORKER_MAX_MB", "-5", "from 0 to"),
         ("EKIBEN_DATA_PORT", "65536", "from 0 to 65535"),
         ("EKIBEN_PLATFORM_PORT", "-1", "from 0 to 65535"),
     ],
@@ -228,3 +234,83 @@ def test_channels_of_alerts_are_addresses_and_files_that_hold_secrets(tmp_path):
 def test_an_address_that_is_none_is_named(address):
     with pytest.raises(SettingError, match=r"EKIBEN_ALERT_EMAIL_TO has .*; it must be an address like ann@example\.org"):
         load_settings({"EKIBEN_ALERT_EMAIL_TO": f"eve@example.org, {address}"})
+
+
+def test_signers_are_a_file_or_a_folder_that_is_there(tmp_path, monkeypatch):
+    (tmp_path / "ann.pem").touch()
+    monkeypatch.chdir(tmp_path)
+    for place in (tmp_path, tmp_path / "ann.pem"):
+        assert load_settings({"EKIBEN_TRUSTED_SIGNERS": str(place)}).trusted_signers == place
+    assert load_settings({"EKIBEN_TRUSTED_SIGNERS": "ann.pem"}).trusted_signers == tmp_path / "ann.pem"
+    with pytest.raises(SettingError, match=r"EKIBEN_TRUSTED_SIGNERS is 'none.pem'; there is no such file or folder"):
+        load_settings({"EKIBEN_TRUSTED_SIGNERS": "none.pem"})
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("", False), ("off", False), ("on", True), ("a:1", ("a:1",)), (" a:1 , b:2,", ("a:1", "b:2"))]
+)
+def test_pickles_are_trusted_by_all_or_by_tag(text, expected):
+    assert load_settings({"EKIBEN_TRUST_PICKLE": text}).trust_pickle == expected
+
+
+@pytest.mark.parametrize("text", ["yes", "a", "a:", ":1", "a:1,b", "a b:1", "on,a:1"])
+def test_what_names_no_version_trusts_none(text):
+    with pytest.raises(SettingError, match=r"EKIBEN_TRUST_PICKLE has .*; it must be on, off, or NAME:VERSION"):
+        load_settings({"EKIBEN_TRUST_PICKLE": text})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("EKIBEN_WEBHOOK_URL", "hooks.example/T0/hush"),
+        ("EKIBEN_PROMETHEUS_URL", "ann:hush@prometheus:9090"),
+        ("EKIBEN_REDIS_URL", "ann:hush@redis:6379"),
+        ("EKIBEN_LOG_URI", "https://ann:hush@storage/folder?signature=hush"),
+    ],
+)
+def test_an_address_that_may_hold_a_secret_is_not_quoted(name, value):
+    with pytest.raises(SettingError, match=name) as failure:
+        load_settings({name: value})
+    assert "hush" not in str(failure.value)
+
+
+OIDC = {"EKIBEN_OIDC_ISSUER": "https://issuer.test/", "EKIBEN_OIDC_AUDIENCE": "ekiben"}
+
+
+@pytest.mark.parametrize("url", ["redis://ann:hush@redis:6379/1", "rediss://redis", "unix:///run/redis.sock"])
+def test_a_redis_is_named_by_url(url):
+    assert load_settings({"EKIBEN_REDIS_URL": url}).redis_url == url
+
+
+def test_who_may_ask():
+    assert load_settings({}).auth == "open"
+    found = load_settings({**OIDC, "EKIBEN_AUTH": "required"})
+    assert (found.auth, found.oidc_issuer, found.oidc_audience) == ("required", "https://issuer.test/", "ekiben")  # the slash is its own
+    assert (found.oidc_jwks_url, found.oidc_algorithms, found.oidc_scope_claim) == ("", ("RS256", "ES256"), "scope")
+    more = {"EKIBEN_OIDC_JWKS_URL": "http://localhost:8/k"}
+    more |= {"EKIBEN_OIDC_ALGORITHMS": " ES384 ,Ed25519,", "EKIBEN_OIDC_SCOPE_CLAIM": "roles"}
+    found = load_settings({**OIDC, **more})
+    assert (found.oidc_jwks_url, found.oidc_algorithms, found.oidc_scope_claim) == ("http://localhost:8/k", ("ES384", "Ed25519"), "roles")
+    for host in ("127.0.0.1:1", "localhost", "[::1]/realm"):
+        assert load_settings({**OIDC, "EKIBEN_OIDC_ISSUER": f"http://{host}"}).oidc_issuer == f"http://{host}"
+
+
+@pytest.mark.parametrize(
+    ("environ", "said"),
+    [
+        ({"EKIBEN_AUTH": "off"}, "EKIBEN_AUTH is 'off'; it must be open or required"),
+        ({"EKIBEN_OIDC_ISSUER": "https://issuer.test"}, "needs EKIBEN_OIDC_AUDIENCE beside it"),
+        ({"EKIBEN_OIDC_AUDIENCE": "ekiben"}, "EKIBEN_OIDC_AUDIENCE needs EKIBEN_OIDC_ISSUER"),
+        ({"EKIBEN_OIDC_SCOPE_CLAIM": "roles"}, "EKIBEN_OIDC_SCOPE_CLAIM needs EKIBEN_OIDC_ISSUER"),
+        ({**OIDC, "EKIBEN_OIDC_ISSUER": "http://issuer.test"}, "EKIBEN_OIDC_ISSUER is 'http://issuer.test'; it must begin with https://"),
+        ({**OIDC, "EKIBEN_OIDC_ISSUER": "http://localhost.issuer.test"}, "must begin with https://"),
+        ({**OIDC, "EKIBEN_OIDC_ISSUER": "https://"}, "must begin with https://"),
+        ({**OIDC, "EKIBEN_OIDC_JWKS_URL": "http://127.0.0.1@issuer.test/"}, "EKIBEN_OIDC_JWKS_URL is"),
+        ({**OIDC, "EKIBEN_OIDC_ALGORITHMS": "RS256,HS256"}, "EKIBEN_OIDC_ALGORITHMS has 'HS256'; .* none that need a shared secret"),
+        ({**OIDC, "EKIBEN_OIDC_ALGORITHMS": "none"}, "has 'none'"),
+        ({**OIDC, "EKIBEN_OIDC_ALGORITHMS": ","}, "has ''"),
+    ],
+)
+def test_what_would_let_strangers_in_is_refused_at_the_start(environ, said):
+    with pytest.raises(SettingError, match=said):
+        load_settings(environ)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Final
 
 import numpy as np
@@ -18,8 +19,13 @@ from ekiben.model.runtimes.base import Runtime, TensorInfo
 Array = npt.NDArray[Any]
 
 _TRUSTED: Final = ("sklearn", "numpy", "scipy")
-# Parts of the trusted packages that exist to run code or read pickles.
-_DISTRUSTED: Final = ("numpy.testing", "numpy.f2py", "numpy.load", "numpy.distutils", "numpy.ctypeslib", "sklearn.utils._testing")
+# Parts of the trusted packages that exist to run code, read pickles, open files or ask servers, under whatever name they are reached.
+_DISTRUSTED: Final = (
+    "numpy.testing", "numpy.f2py", "numpy.distutils", "numpy.ctypeslib", "numpy.lib", "numpy.load", "numpy.save", "numpy.savez",
+    "numpy.savez_compressed", "numpy.savetxt", "numpy.loadtxt", "numpy.genfromtxt", "numpy.fromfile", "numpy.fromregex", "numpy.memmap",
+    "numpy.rec.fromfile", "numpy.ndarray.tofile", "numpy.ndarray.dump", "numpy.show_config",
+    "scipy.io", "scipy.datasets", "scipy.test", "sklearn.datasets", "sklearn.utils._testing", "sklearn.utils.estimator_checks",
+)  # fmt: skip
 _TABLE: Final = (None, None)
 
 
@@ -167,7 +173,8 @@ def _load_skops(file: Path) -> Any:
     unknown = [name for name in untrusted if not _is_trusted(name)]
     if unknown:
         raise ArtifactError(
-            f"{file.name}: it needs {', '.join(unknown)}, which {'are' if len(unknown) > 1 else 'is'} not of {', '.join(_TRUSTED)}; "
+            f"{file.name}: it needs {', '.join(unknown)}, which {'are' if len(unknown) > 1 else 'is'} not of {', '.join(_TRUSTED)}, "
+            "or opens files or runs code; "
             "look at what it does, then save the model with joblib, or without it"
         )
     try:
@@ -178,11 +185,34 @@ def _load_skops(file: Path) -> Any:
 
 def _is_trusted(name: str) -> bool:
     """Types and functions of the packages a model is made of; of the builtins the types only, as eval is one of them."""
-    if any(name == odd or name.startswith(f"{odd}.") for odd in _DISTRUSTED):
-        return False
     package, _, rest = name.partition(".")
     if package == "builtins":
         import builtins  # noqa: PLC0415  to look the name up
 
         return isinstance(getattr(builtins, rest, None), type)
-    return package in _TRUSTED
+    if package not in _TRUSTED or _is_listed(name):
+        return False
+    found = _named(name)
+    if found is None or isinstance(found, ModuleType):
+        return False
+    # What is meant may have other names, in private modules or where it was imported to, and says where it is at home.
+    module = getattr(found, "__module__", None) or package
+    home = f"{module}.{getattr(found, '__qualname__', '')}"
+    return module.partition(".")[0] in _TRUSTED and not _is_listed(home) and not any(found is _named(odd) for odd in _DISTRUSTED)
+
+
+def _is_listed(name: str) -> bool:
+    return any(name == odd or name.startswith(f"{odd}.") for odd in _DISTRUSTED)
+
+
+def _named(name: str) -> Any:
+    """What a dotted name of a trusted package means, None where it means nothing."""
+    from importlib import import_module  # noqa: PLC0415  only .skops files with more than skops' own types need it
+
+    path, _, rest = name.rpartition(".")
+    try:
+        return getattr(import_module(path), rest)
+    except ImportError:
+        return getattr(_named(path), rest, None) if "." in path else None
+    except AttributeError:
+        return None

@@ -1,4 +1,4 @@
-"""PyTorch: exported programs (``.pt2``), which hold a graph and weights and no pickled code."""
+"""PyTorch: exported programs (``.pt2``): a graph and weights. Their reader can run code: see `ekiben.model.code_on_load`."""
 
 from __future__ import annotations
 

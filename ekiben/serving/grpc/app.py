@@ -19,6 +19,7 @@ from ekiben.errors import InvalidRequest, MethodNotAllowed, RequestError
 from ekiben.serving.batch_run import Clock
 from ekiben.serving.grpc.messages import MessageReader, encoding_of, framed, reply_encoding_of
 from ekiben.serving.grpc.status import trailers_of
+from ekiben.serving.read_clock import ReadClock
 from ekiben.serving.rest.http import Disconnected, Headers, Receive, Send
 
 logger = logging.getLogger("ekiben.grpc")
@@ -47,6 +48,8 @@ class RpcContext(msgspec.Struct):
         received: Clock at which it came.
         timeout_ms: The client's deadline, from when the call came; None where it has none.
         reply_headers: What the answer's head says beside the usual.
+        peer: The address of its connection, where it has one.
+        receive: ASGI's, of a call whose only message is read; None of a stream, which listens itself.
     """
 
     path: str
@@ -54,6 +57,8 @@ class RpcContext(msgspec.Struct):
     received: float
     timeout_ms: float | None
     reply_headers: Sequence[tuple[bytes, bytes]] = ()
+    receive: Receive | None = None
+    peer: tuple[str, int] | None = None
 
 
 class Unary(msgspec.Struct):
@@ -99,30 +104,35 @@ class GrpcApp:
         methods: ``/package.Service/Method`` → what answers it.
         clock: Monotonic seconds.
         max_message_bytes: Largest message, also once decompressed.
+        reads: Ends calls whose only message, and streams of which a message, takes too long to come; None ends none.
     """
 
-    def __init__(self, methods: Mapping[str, Method], *, clock: Clock, max_message_bytes: int) -> None:
+    def __init__(self, methods: Mapping[str, Method], *, clock: Clock, max_message_bytes: int, reads: ReadClock | None = None) -> None:
         self._methods = methods
         self._clock = clock
         self._limit = max_message_bytes
+        self._reads = reads
 
-    async def __call__(self, path: str, headers: Headers, receive: Receive, send: Send) -> None:
-        """Answers a request of which `is_grpc` is true."""
+    async def __call__(self, path: str, headers: Headers, receive: Receive, send: Send, peer: tuple[str, int] | None = None) -> None:
+        """Answers a request of which `is_grpc` is true; ``peer`` is the address of its connection."""
         received = self._clock()
         reply = Reply(send, reply_encoding_of(headers))
         try:
             check_trailers(headers)
             method = self._methods.get(path) or unknown(path)
-            context = RpcContext(path, headers, received, timeout_of(headers))
-            reader = MessageReader(receive, encoding_of(headers), self._limit)
+            context = RpcContext(path, headers, received, timeout_of(headers), peer=peer)
+            encoding, reads = encoding_of(headers), self._reads
             if isinstance(method, Unary):
+                reader = MessageReader(receive if reads is None else reads.timed(receive), encoding, self._limit)
                 request = parsed(method, await reader.only())
+                context.receive = receive
                 try:
                     answer = await method.answer(request, context)
                 finally:
                     reply.headers = context.reply_headers
                 await reply.only(answer.SerializeToString())
             else:
+                reader = MessageReader(receive, encoding, self._limit, reads)
                 async with aclosing(method.answer(_requests(method, reader), context)) as answers:
                     async for message in answers:
                         await reply.message(message.SerializeToString())

@@ -8,12 +8,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import Any, Final
 
 from tritonclient.grpc import service_pb2 as pb
 
 from ekiben.errors import NotReady, RequestError
+from ekiben.guards.gate import NO_LIMITS, Gate, Visit
+from ekiben.guards.principal import PREDICT
+from ekiben.model.guard_spec import LimitsSpec
+from ekiben.model.signature import rows_of
 from ekiben.serving.access_log import AccessLog
 from ekiben.serving.batch_run import Clock
 from ekiben.serving.dataplane import Call, DataPlane
@@ -43,13 +47,15 @@ class Inference:
 
     Args:
         plane: The data plane.
+        gate: Lets calls in.
         clock: Monotonic seconds.
         access_log: Where answered requests are noted.
         tracer: Makes spans; None when no exporter is configured.
     """
 
-    def __init__(self, plane: DataPlane, *, clock: Clock, access_log: AccessLog, tracer: Tracer | None) -> None:
+    def __init__(self, plane: DataPlane, gate: Gate, *, clock: Clock, access_log: AccessLog, tracer: Tracer | None) -> None:
         self._plane = plane
+        self._gate = gate
         self._clock = clock
         self._log = access_log
         self._tracer = tracer
@@ -71,30 +77,39 @@ class Inference:
             end.add_done_callback(self._ends.discard)
 
     async def infer(self, request: Any, context: RpcContext) -> Any:
-        """ModelInfer: admits, decodes, identifies, infers, encodes, notes."""
+        """ModelInfer: lets in, admits, decodes, identifies, infers, encodes, notes."""
         plane = self._plane
         request_id: str | None = request.id or None
         call: Call | None = None
+        visit: Visit | None = None
         code = Code.CANCELLED
         span = self._tracer.start(context.path[1:], context.headers) if self._tracer is not None else None
         try:
             request_id = request_id or id_of(context.headers) or plane.new_id()
+            model = request.model_name
+            visit = await self._gate.enter(PREDICT, model, context.headers, context.peer, self._limits(model, request.model_version))
             call = plane.admit(
-                request.model_name, request.model_version or None,
+                model, request.model_version or None,
                 received=context.received, timeout_ms=context.timeout_ms, headers=context.headers,
             )  # fmt: skip
+            call.principal = visit.principal.id
             oip = self._models.get(call.served) or self._oip(call.served)
             try:
                 decoded = decode(oip, request)
+                if visit.held is not None:
+                    await self._gate.rows(visit.held, rows_of(decoded.payload))
             except RequestError as e:
                 raise plane.failed(call, e) from None
             call.limit(decoded.timeout_ms)
             plane.identify(call, request_id, decoded.payload)
+            call.receive = context.receive
             answer = await plane.infer(call, decoded.payload)
             response = encode(oip, answer, request_id, call.served.version, decoded)
             code = Code.OK
         except RequestError as e:
             code = code_of(e)
+            raise
+        except Disconnected:
             raise
         except Exception as e:
             logger.exception("request failed")
@@ -105,8 +120,8 @@ class Inference:
             return response
         finally:
             version = call.served.version if call else None
-            if call is not None:
-                context.reply_headers = call.record.headers
+            self._gate.leave(visit)
+            context.reply_headers = reply_headers(call, visit)
             if span is not None:
                 span.end_rpc(code, request.model_name, version, request_id or "")
             if self._log.wants(_LOGGED_AS_ERROR if code else _LOGGED_AS_OK):
@@ -114,6 +129,11 @@ class Inference:
                     path=context.path, grpc_status=int(code), seconds=self._clock() - context.received, request_id=request_id,
                     headers=context.headers, model=request.model_name, version=version, arm=call.arm if call else None,
                 )  # fmt: skip
+
+    def _limits(self, model: str, version: str) -> LimitsSpec:
+        snapshot = self._plane.host.snapshot
+        served = snapshot.loaded.get((model, version)) if version else snapshot.default.get(model)
+        return served.spec.limits if served is not None else NO_LIMITS
 
     def _oip(self, served: LoadedVersion) -> OipModel:
         self._models[served] = made = OipModel(served)
@@ -170,7 +190,7 @@ class Inference:
         now, left = self._clock(), stream.timeout_ms
         if left is not None:
             left = max(left - (now - stream.received) * 1000, math.ulp(0.0))
-        return RpcContext(stream.path, stream.headers, now, left)
+        return RpcContext(stream.path, stream.headers, now, left, peer=stream.peer)
 
     async def _stream_answer(self, request: Any, context: RpcContext) -> Any:
         try:
@@ -184,3 +204,9 @@ class Inference:
         if request.parameters and request.parameters["triton_enable_empty_final_response"].bool_param:
             response.infer_response.parameters["triton_final_response"].bool_param = True
         return response
+
+
+def reply_headers(call: Call | None, visit: Visit | None) -> Sequence[tuple[bytes, bytes]]:
+    """What the head of an answer says of its version and arm, and of what is left of limits."""
+    said = call.record.headers if call is not None else []
+    return [*said, *visit.held.headers] if visit is not None and visit.held is not None else said

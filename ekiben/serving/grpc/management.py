@@ -6,18 +6,26 @@ settings) is UNIMPLEMENTED.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from google.protobuf import json_format
 from tritonclient.grpc import service_pb2 as pb
 
 from ekiben.errors import NotReady, UnknownModel
+from ekiben.guards.gate import Gate
+from ekiben.guards.principal import ADMIN, READ
 from ekiben.serving.dataplane import DataPlane
 from ekiben.serving.description import model_metadata, server_metadata
 from ekiben.serving.grpc.app import Method, RpcContext, Unary
 from ekiben.serving.model_config import model_config
 from ekiben.serving.repository import Repository
 from ekiben.serving.statistics import statistics
+
+Answer = Callable[[Any, RpcContext], Awaitable[Any]]
+
+_HEALTH = ("ServerLive", "ServerReady", "ModelReady")
+_CHANGES = ("RepositoryModelLoad", "RepositoryModelUnload")
 
 
 class Management:
@@ -26,11 +34,13 @@ class Management:
     Args:
         plane: The data plane.
         repository: Loads and unloads.
+        gate: Lets calls in. Health is for everybody; loading, where predicting is open, for whoever its own setting lets.
     """
 
-    def __init__(self, plane: DataPlane, repository: Repository) -> None:
+    def __init__(self, plane: DataPlane, repository: Repository, gate: Gate) -> None:
         self._plane = plane
         self._repository = repository
+        self._gate = gate
 
     def methods(self, service: str) -> dict[str, Method]:
         """``/service/Method`` → what answers it."""
@@ -46,7 +56,22 @@ class Management:
             "RepositoryModelLoad": self.repository_load,
             "RepositoryModelUnload": self.repository_unload,
         }
-        return {f"/{service}/{name}": Unary(getattr(pb, f"{name}Request").FromString, answer) for name, answer in answers.items()}
+        return {
+            f"/{service}/{name}": Unary(getattr(pb, f"{name}Request").FromString, self._guarded(name, answer))
+            for name, answer in answers.items()
+        }
+
+    def _guarded(self, name: str, answer: Answer) -> Answer:
+        """A method, for those who may ask it."""
+        scope = ADMIN if name in _CHANGES else READ
+        if name in _HEALTH or (scope == ADMIN and self._gate.is_open):
+            return answer
+
+        async def let_in(request: Any, context: RpcContext) -> Any:
+            await self._gate.enter(scope, None, context.headers, context.peer)
+            return await answer(request, context)
+
+        return let_in
 
     async def server_live(self, _: Any, __: RpcContext) -> Any:
         """ServerLive."""

@@ -6,6 +6,7 @@ from typing import Final
 
 from ekiben.errors import InvalidRequest, MethodNotAllowed, PayloadTooLarge, UnsupportedMediaType
 from ekiben.serving.compression import ALGORITHMS, SMALLEST_BYTES, deflate, inflate
+from ekiben.serving.read_clock import ReadClock
 from ekiben.serving.rest.http import Disconnected, Headers, Receive
 
 _PREFIX_BYTES: Final = 5
@@ -52,12 +53,14 @@ class MessageReader:
         receive: ASGI's.
         encoding: What a message may be compressed with.
         limit: Bytes of a message, at most.
+        reads: Ends a message that takes too long to come, once it has begun; None ends none.
     """
 
-    __slots__ = ("_buffer", "_encoding", "_has_more", "_limit", "_receive")
+    __slots__ = ("_buffer", "_encoding", "_has_more", "_limit", "_reads", "_receive")
 
-    def __init__(self, receive: Receive, encoding: str | None, limit: int) -> None:
+    def __init__(self, receive: Receive, encoding: str | None, limit: int, reads: ReadClock | None = None) -> None:
         self._receive = receive
+        self._reads = reads
         self._encoding = encoding
         self._limit = limit
         self._buffer = bytearray()
@@ -69,9 +72,11 @@ class MessageReader:
         Raises:
             PayloadTooLarge: It is larger than the limit, by its prefix, or once decompressed.
             InvalidRequest: The stream ends inside it, or it is not what its prefix says.
+            ReadTimeout: It began, and took too long.
             Disconnected: The client went away.
         """
-        buffer = self._buffer
+        buffer, reads = self._buffer, self._reads
+        due: float | None = None
         while True:
             end = self._end_of(buffer)
             if end and len(buffer) >= end:
@@ -82,7 +87,11 @@ class MessageReader:
                 if buffer:
                     raise InvalidRequest(f"the call ends inside a message, after {len(buffer)} bytes of it")
                 return None
-            event = await self._receive()
+            if not buffer or reads is None:
+                event = await self._receive()
+            else:
+                due = due or reads.due()
+                event = await reads.wait(self._receive, due)
             if event["type"] == "http.disconnect":
                 raise Disconnected
             part: bytes = event.get("body", b"")
@@ -97,7 +106,7 @@ class MessageReader:
 
         Raises:
             MethodNotAllowed: It has none, or several.
-            PayloadTooLarge, InvalidRequest, Disconnected: As `next`.
+            PayloadTooLarge, InvalidRequest, ReadTimeout, Disconnected: As `next`.
         """
         message = await self.next()
         if message is None:

@@ -15,7 +15,10 @@ from ekiben.errors import (
     MethodNotAllowed,
     NotReady,
     PayloadTooLarge,
+    ReadTimeout,
     RequestError,
+    TooManyRequests,
+    Unauthenticated,
     UnknownModel,
     UnsupportedMediaType,
 )
@@ -35,19 +38,23 @@ class Code(IntEnum):
     UNIMPLEMENTED = 12
     INTERNAL = 13
     UNAVAILABLE = 14
+    UNAUTHENTICATED = 16
 
 
 CODES: Final[tuple[tuple[type[RequestError], Code], ...]] = (
     (InvalidRequest, Code.INVALID_ARGUMENT),
     (InvalidRows, Code.INVALID_ARGUMENT),
     (UnknownModel, Code.NOT_FOUND),
+    (Unauthenticated, Code.UNAUTHENTICATED),
     (Forbidden, Code.PERMISSION_DENIED),
     (LoadFailed, Code.FAILED_PRECONDITION),
     (PayloadTooLarge, Code.RESOURCE_EXHAUSTED),
+    (TooManyRequests, Code.RESOURCE_EXHAUSTED),
     (MethodNotAllowed, Code.UNIMPLEMENTED),
     (UnsupportedMediaType, Code.UNIMPLEMENTED),
     (NotReady, Code.UNAVAILABLE),
     (DeadlineExceeded, Code.DEADLINE_EXCEEDED),
+    (ReadTimeout, Code.DEADLINE_EXCEEDED),
     (RequestError, Code.INTERNAL),
 )
 _MAX_MESSAGE_BYTES: Final = 2000
@@ -67,7 +74,7 @@ def trailers_of(error: RequestError) -> list[tuple[bytes, bytes]]:
     if len(text) > _MAX_MESSAGE_BYTES:
         text = text[:_MAX_MESSAGE_BYTES].decode(errors="ignore").encode() + "…".encode()
     trailers = [(b"grpc-status", b"%d" % code_of(error)), (b"grpc-message", quote(text, safe=_UNCHANGED).encode())]
-    if isinstance(error, NotReady):
+    if isinstance(error, (NotReady, TooManyRequests)):
         # Clients with a retry policy come again after so long.
         trailers.append((b"grpc-retry-pushback-ms", b"%d" % (error.retry_after_s * 1000)))
     return trailers

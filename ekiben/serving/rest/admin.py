@@ -1,6 +1,7 @@
-"""The admin API: paths under ``/admin/v1/``, for those who have the key.
+"""The admin API: paths under ``/admin/v1/``, for those who may do everything: the admin key, keys and tokens of the scope ``admin``.
 
-A request's way, top to bottom, is `Admin.answer`: the key, the route, what it takes, the handler in a thread, the answer.
+A request's way, top to bottom, is `Admin.answer`: who asks, the route, what it takes, the handler in a thread, the answer, and
+the event that tells of it.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from ekiben.errors import (
     ArtifactError,
     EkibenError,
     Forbidden,
+    KeyRefused,
     MethodNotAllowed,
     RegistryError,
     RequestError,
@@ -21,11 +23,16 @@ from ekiben.errors import (
     RolloutRefused,
     SpecError,
     StateError,
+    Unauthenticated,
+    UnknownKey,
     UnknownModel,
     UnknownRollout,
     VersionNotFound,
 )
-from ekiben.guards.admin_key import AdminKey
+from ekiben.guards.audit import AdminAction, AuditTrail
+from ekiben.guards.auth import Authenticator, given_of
+from ekiben.guards.principal import ADMIN, Principal
+from ekiben.guards.tokens import REFUSED
 from ekiben.serving.rest.admin_openapi import openapi
 from ekiben.serving.rest.admin_rollouts import OperationsFor, rollout_routes
 from ekiben.serving.rest.admin_route import PREFIX, AdminRoute, Asked
@@ -50,14 +57,17 @@ STATUS: Final[tuple[tuple[type[EkibenError], int], ...]] = (
     (SpecError, 400),  # a plan; it says which field
     (UnknownRollout, 404),
     (VersionNotFound, 404),
+    (UnknownKey, 404),
     (RolloutChanged, 409),
     (RolloutRefused, 422),
+    (KeyRefused, 422),
     (RegistryError, 422),
     (ArtifactError, 422),
     (StateError, 503),
 )
 _RETRY_AFTER: Final = (b"retry-after", b"1")
-_CHALLENGE: Final = (b"www-authenticate", b'Bearer realm="ekiben admin"')
+_NO_STORE: Final = (b"cache-control", b"no-store")
+_READING: Final = ("GET", "HEAD")
 
 
 class Admin:
@@ -65,7 +75,8 @@ class Admin:
 
     Args:
         operations_for: Who asks → what answers about rollouts, for them.
-        key: What a request must bring.
+        authenticator: Says who asks; they need the scope ``admin``.
+        audit: Keeps what was done, and who was refused. Reading leaves no trace there.
         more: Rows for the table, of other parts.
         max_body_bytes: Largest body.
 
@@ -74,9 +85,16 @@ class Admin:
     """
 
     def __init__(
-        self, operations_for: OperationsFor, key: AdminKey, *, more: Sequence[AdminRoute] = (), max_body_bytes: int = 16 * 1024 * 1024
+        self,
+        operations_for: OperationsFor,
+        authenticator: Authenticator,
+        audit: AuditTrail,
+        *,
+        more: Sequence[AdminRoute] = (),
+        max_body_bytes: int = 16 * 1024 * 1024,
     ) -> None:
-        self._key = key
+        self._authenticator = authenticator
+        self._audit = audit
         self._max_body_bytes = max_body_bytes
         document = AdminRoute(
             method="GET",
@@ -93,6 +111,11 @@ class Admin:
         """Whether a path belongs to the admin API."""
         return path.startswith(f"{PREFIX}/") or path == PREFIX
 
+    @staticmethod
+    def needs(path: str) -> tuple[str, str] | None:  # noqa: ARG004  it is the same for all
+        """Nothing that others could see to: it says itself who may."""
+        return None
+
     async def answer(self, scope: Scope, receive: Receive) -> Response:
         """Answers a request, whatever is wrong with it.
 
@@ -100,10 +123,52 @@ class Admin:
             Disconnected: The client went away while its body was read; there is nobody to answer.
         """
         headers: Headers = dict(scope["headers"])
+        principal = self._authenticator.anonymous
         try:
-            response = self._barred(headers)
-            if response is None:
-                return await compressed(await self._answer(scope, receive, headers), headers)
+            principal = await self._identified(headers)
+            self._authenticator.authorize(principal, ADMIN)
+        except RequestError as e:
+            response = error_response(e)
+            if self._audit.takes_refused():
+                await asyncio.to_thread(self._audit.refused, self._action(scope, principal, response))
+            await skip_body(scope, receive, headers)
+            return response
+        response = await self._answered(scope, receive, headers, principal)
+        if scope["method"] not in _READING:
+            await asyncio.to_thread(self._audit.done, self._action(scope, principal, response))
+        return response
+
+    async def _identified(self, headers: Headers) -> Principal:
+        """Who asks; never nobody.
+
+        Raises:
+            Unauthenticated: Nothing says who, or what says so has expired.
+            Forbidden: What it brings is not good, or there is no admin key that it could be.
+            NotReady: It cannot be checked now.
+        """
+        try:
+            principal = await self._authenticator.identify(headers)
+        except Unauthenticated as e:
+            if str(e) != REFUSED:
+                raise
+            principal = self._authenticator.anonymous
+        if not principal.is_anonymous:
+            return principal
+        key = self._authenticator.admin_key
+        if key.check(None) == "off":
+            raise Forbidden(f"the admin API is off: {key.problem}")
+        if given_of(headers):
+            raise Forbidden("the key is not that of this server's admin API, and no API key or token that is good")
+        raise Unauthenticated(f"send Authorization: Bearer KEY; the key is in {key.file.name} on the server, or one with the scope {ADMIN}")
+
+    async def _answered(self, scope: Scope, receive: Receive, headers: Headers, principal: Principal) -> Response:
+        """Answers who was let in, whatever is wrong.
+
+        Raises:
+            Disconnected: As `answer`.
+        """
+        try:
+            return await compressed(await self._answer(scope, receive, headers, principal), headers)
         except Disconnected:
             raise
         except EkibenError as e:
@@ -114,34 +179,28 @@ class Admin:
         await skip_body(scope, receive, headers)
         return response
 
-    async def _answer(self, scope: Scope, receive: Receive, headers: Headers) -> Response:
+    async def _answer(self, scope: Scope, receive: Receive, headers: Headers, principal: Principal) -> Response:
         route, path = self._find(scope)
         query = route.read_query(scope.get("query_string", b""))
         body = None
-        if scope["method"] not in ("GET", "HEAD"):
+        if scope["method"] not in _READING:
             limit = self._max_body_bytes
             text = await decoded_body(await read_body(receive, headers, limit), headers, limit)
             if text.strip():
                 check_json(headers)
             body = route.read_body(text)
-        value = await asyncio.to_thread(route.handler, Asked(who=_who(scope), path=path, query=query, body=body))
-        return json_response(value, route.status)
+        value = await asyncio.to_thread(route.handler, Asked(who=_who(principal, scope), path=path, query=query, body=body))
+        response = json_response(value, route.status)
+        response.headers = [_NO_STORE]  # an answer may be a key
+        return response
 
-    def _barred(self, headers: Headers) -> Response | None:
-        """What a request without the key is told; None lets it in."""
-        match self._key.check(headers.get(b"authorization")):
-            case "right":
-                return None
-            case "missing":
-                response = json_response(
-                    {"error": f"send Authorization: Bearer KEY; the key is in {self._key.file.name} on the server"}, 401
-                )
-                response.headers = [_CHALLENGE]
-                return response
-            case "wrong":
-                return error_response(Forbidden("the key is not that of this server's admin API"))
-            case "off":
-                return error_response(Forbidden(f"the admin API is off: {self._key.problem}"))
+    def _action(self, scope: Scope, principal: Principal, response: Response) -> AdminAction:
+        try:
+            route, parts = self._find(scope)
+        except RequestError:
+            route, parts = None, {}
+        path = route.path if route is not None else ""
+        return AdminAction(who=_who(principal, scope), method=scope["method"], route=path, parts=parts, status=response.status)
 
     def _find(self, scope: Scope) -> tuple[AdminRoute, dict[str, str]]:
         """The row of a request, and the parts of its path.
@@ -175,7 +234,7 @@ def refusal(error: EkibenError) -> Response:
     return response
 
 
-def _who(scope: Scope) -> str:
-    """Who asks, as events name them: which key, and from where."""
+def _who(principal: Principal, scope: Scope) -> str:
+    """Who asks, as events name them: which key or token, and from where."""
     client = scope.get("client")
-    return f"admin-key@{client[0]}" if client else "admin-key"
+    return f"{principal.id}@{client[0]}" if client else principal.id

@@ -31,9 +31,9 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
 
 _PROBLEMS: Final = {
     "400": "The body, the query or the plan is not what the route takes.",
-    "401": "There is no key in the request.",
-    "403": "The key is another one, or the server has none.",
-    "404": "There is no such model, version or rollout.",
+    "401": "There is no key in the request, or its time is over.",
+    "403": "The key is none of this server's, or does not allow the admin API.",
+    "404": "There is no such model, version, rollout or API key.",
     "405": "The path takes other methods, see Allow.",
     "409": "Somebody else changed it meanwhile, or another rollout of the model is active.",
     "413": "The body is too large.",
@@ -41,6 +41,7 @@ _PROBLEMS: Final = {
     "422": "What was asked cannot be; the error says what would be right.",
     "503": "The control database does not answer; try again.",
 }
+_KEY: Final = "The server's admin.key, or an API key or a token with the scope admin."
 _HEADERS: Final = {
     "401": {"WWW-Authenticate": {"description": "Bearer", "schema": {"type": "string"}}},
     "405": {"Allow": {"description": "The methods that the path takes.", "schema": {"type": "string"}}},
@@ -65,12 +66,12 @@ def openapi(routes: Sequence[AdminRoute]) -> dict[str, Any]:
         "info": {
             "title": "Ekiben's admin API",
             "version": __version__,
-            "description": "Rollouts, experiments and rollbacks, as the command line does them. Every request brings the key.",
+            "description": "Rollouts, experiments, rollbacks and API keys, as the command line does them. Every request brings a key.",
         },
         "security": [{"key": []}],
         "paths": paths,
         "components": {
-            "securitySchemes": {"key": {"type": "http", "scheme": "bearer", "description": "The server's admin.key."}},
+            "securitySchemes": {"key": {"type": "http", "scheme": "bearer", "description": _KEY}},
             "schemas": described(schemas),
             "responses": {code: _problem(code, text) for code, text in _PROBLEMS.items()},
         },

@@ -12,12 +12,16 @@ from functools import partial
 from typing import Final, Protocol
 
 from ekiben.errors import MethodNotAllowed, RequestError, UnsupportedMediaType
+from ekiben.guards.gate import NO_LIMITS, Gate, Visit
+from ekiben.guards.principal import PREDICT
+from ekiben.model.signature import rows_of
 from ekiben.serving.access_log import AccessLog
 from ekiben.serving.batch_run import Clock
 from ekiben.serving.dataplane import Call, DataPlane
 from ekiben.serving.repository import Repository
 from ekiben.serving.rest import metadata, repository
-from ekiben.serving.rest.codec import Codec, Decoded
+from ekiben.serving.rest.access import scope_of_page, scope_of_path
+from ekiben.serving.rest.codec import Codec, Decoded, decoded_in_turn
 from ekiben.serving.rest.http import (
     Disconnected,
     Headers,
@@ -37,6 +41,7 @@ from ekiben.serving.rest.http import (
     skip_body,
     timeout_of,
 )
+from ekiben.serving.rest.pages import secured
 from ekiben.serving.rest.platforms import PlatformRoutes
 from ekiben.serving.rest.v1 import NativeCodec, V1Codec
 from ekiben.serving.rest.v2 import V2Codec
@@ -56,6 +61,9 @@ class Part(Protocol):
     def owns(self, path: str) -> bool:
         """Whether a path is one of them."""
 
+    def needs(self, path: str) -> tuple[str, str] | None:
+        """The scope and the model that who asks must have it for; None where the part sees to that itself."""
+
     async def answer(self, scope: Scope, receive: Receive) -> Response:
         """Answers a request.
 
@@ -71,6 +79,7 @@ class RestApp:
     Args:
         plane: The data plane.
         fallback: BentoML's app, for every path that is not the data plane's.
+        gate: Lets requests in.
         platforms: The paths of hosting platforms.
         models: Answers the model repository extension.
         clock: Monotonic seconds.
@@ -85,6 +94,7 @@ class RestApp:
         plane: DataPlane,
         fallback: ASGIApp,
         *,
+        gate: Gate,
         platforms: PlatformRoutes,
         models: Repository,
         clock: Clock,
@@ -94,6 +104,7 @@ class RestApp:
         parts: Sequence[Part] = (),
     ) -> None:
         self.plane = plane
+        self.gate = gate
         self.clock = clock
         self.max_body_bytes = max_body_bytes
         self.access_log = access_log
@@ -149,10 +160,16 @@ class RestApp:
                 raise
 
     async def hand_over(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Has BentoML's app answer."""
+        """Has BentoML's app answer, pages and metrics for whoever may read them."""
+        if needed := scope_of_page(scope["path"], scope["method"]):
+            try:
+                await self.gate.enter(needed, None, dict(scope["headers"]), scope.get("client"))
+            except RequestError as e:
+                await respond(scope, send, error_response(e), closing=self.plane.draining)
+                return
         # NOTE: its access log decodes the Content-Type once the answer's head is sent, and cuts the answer there if it cannot.
         if dict(scope["headers"]).get(b"content-type", b"").isascii():
-            await self.fallback(scope, receive, send)
+            await self.fallback(scope, receive, secured(send))
         else:
             await respond(scope, send, error_response(UnsupportedMediaType("Content-Type must be ASCII")), closing=self.plane.draining)
 
@@ -167,6 +184,8 @@ class RestApp:
     async def _answer_part(self, part: Part, scope: Scope, receive: Receive, send: Send) -> None:
         """Ground truth and the admin API."""
         try:
+            if needed := part.needs(scope["path"]):
+                await self.gate.enter(*needed, dict(scope["headers"]), scope.get("client"))
             response = await part.answer(scope, receive)
         except Disconnected:
             return
@@ -182,10 +201,20 @@ class RestApp:
             if method not in ("GET", "HEAD"):
                 metadata.check_route(path)
                 raise MethodNotAllowed(f"{path} takes GET, not {method}", "GET, HEAD")
+            await self._let_in(path, scope)
             response = await metadata.answer(self.plane, path)
         except RequestError as e:
             response = error_response(e)
         await respond(scope, send, response, closing=self.plane.draining)
+
+    async def _let_in(self, path: str, scope: Scope) -> None:
+        """Lets in whoever may ask for a path of the data plane that is not inference.
+
+        Raises:
+            Unauthenticated, Forbidden: As `Gate.enter`.
+        """
+        if needed := scope_of_path(path, is_open=self.gate.is_open):
+            await self.gate.enter(*needed, dict(scope["headers"]), scope.get("client"))
 
     async def _answer_repository(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The model repository extension."""
@@ -193,6 +222,7 @@ class RestApp:
         try:
             repository.check_route(path)
             only_post(scope)
+            await self._let_in(path, scope)
             limit = self.max_body_bytes
             body = await decoded_body(await read_body(receive, headers, limit), headers, limit)
             response = await repository.answer(self._models, path, body)
@@ -217,11 +247,14 @@ class InferRoute:
         self._model = model
         self._version = version
         self._codec = codec
+        snapshot = app.plane.host.snapshot
+        served = snapshot.default.get(model) if version is None else snapshot.loaded.get((model, version))
+        self._limits = served.spec.limits if served is not None else NO_LIMITS
         # A typed endpoint is BentoML's too, which says what other methods get.
         self._is_shared = isinstance(codec, NativeCodec)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Reads the head, admits, reads and decodes the body, identifies, infers, encodes, answers, notes."""
+        """Reads the head, lets in, admits, reads and decodes the body, identifies, infers, encodes, answers, notes."""
         app, plane = self._app, self._plane
         received = app.clock()
         headers = dict(scope["headers"])
@@ -230,20 +263,24 @@ class InferRoute:
             return
         request_id: str | None = None
         call: Call | None = None
+        visit: Visit | None = None
         span = app.tracer.start(f"POST {scope['path']}", headers) if app.tracer is not None else None
         try:
             request_id = id_of(headers)
             only_post(scope)
+            visit = await app.gate.enter(PREDICT, self._model, headers, scope.get("client"), self._limits)
             call = plane.admit(
                 self._model, self._version, received=received, timeout_ms=timeout_of(headers),
                 headers=headers, query=scope.get("query_string", b""),
             )  # fmt: skip
+            call.principal = visit.principal.id
             codec = self._codec
             assert codec is not None  # what is not loaded was not admitted
-            decoded = await self._read(call, codec, receive, headers)
+            decoded = await self._read(call, visit, codec, receive, headers)
             request_id = decoded.id or request_id or plane.new_id()
             call.limit(decoded.timeout_ms)
             plane.identify(call, request_id, decoded.payload)
+            call.receive = receive
             answer = await plane.infer(call, decoded.payload)
             response = await compressed(codec.encode(answer, request_id, call.served.version, decoded.options), headers)
         except Disconnected:
@@ -256,8 +293,10 @@ class InferRoute:
             logger.exception("request failed")
             error = RequestError(f"the server failed: {type(e).__name__}; its log says more")
             response = error_response(error if call is None else plane.failed(call, error))
+        finally:
+            app.gate.leave(visit)
         request_id = request_id or plane.new_id()
-        response.headers += self._headers(request_id, call, headers)
+        response.headers += self._headers(request_id, call, visit, headers)
         await respond(scope, send, response, closing=plane.draining)
         if span is not None:
             span.end(response.status, self._model, call.served.version if call else None, request_id)
@@ -267,16 +306,20 @@ class InferRoute:
                 model=self._model, version=call.served.version if call else None, arm=call.arm if call else None,
             )  # fmt: skip
 
-    async def _read(self, call: Call, codec: Codec, receive: Receive, headers: Headers) -> Decoded:
+    async def _read(self, call: Call, visit: Visit, codec: Codec, receive: Receive, headers: Headers) -> Decoded:
+        """Reads and decodes the body, and counts its rows where they are limited."""
         try:
             limit = self._app.max_body_bytes
-            return codec.decode(await decoded_body(await read_body(receive, headers, limit), headers, limit), headers)
+            decoded = await decoded_in_turn(codec, await decoded_body(await read_body(receive, headers, limit), headers, limit), headers)
+            if visit.held is not None:
+                await self._app.gate.rows(visit.held, rows_of(decoded.payload))
         except RequestError as e:
             raise self._plane.failed(call, e) from None
+        return decoded
 
     @staticmethod
-    def _headers(request_id: str, call: Call | None, headers: dict[bytes, bytes]) -> list[tuple[bytes, bytes]]:
-        made = []
+    def _headers(request_id: str, call: Call | None, visit: Visit | None, headers: dict[bytes, bytes]) -> list[tuple[bytes, bytes]]:
+        made = visit.held.headers if visit is not None and visit.held is not None else []
         if fits_header(request_id):
             made.append((b"x-request-id", request_id.encode()))
         if call is not None:

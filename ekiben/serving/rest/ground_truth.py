@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from ekiben.errors import InvalidRequest, NotReady, PayloadTooLarge, StateError
+from ekiben.guards.principal import TRUTH
 from ekiben.model.spec import ModelSpec
 from ekiben.serving.rest.codec import untyped
 from ekiben.serving.rest.http import Receive, Response, Scope, check_json, decoded_body, json_response, only_post, read_body
@@ -58,6 +59,12 @@ class GroundTruth:
     def owns(path: str) -> bool:
         """Whether a path is answered here."""
         return _ROUTE.match(path) is not None
+
+    @staticmethod
+    def needs(path: str) -> tuple[str, str] | None:
+        """The scope for it, and its model."""
+        match = _ROUTE.match(path)
+        return (TRUTH, match["model"]) if match is not None else None
 
     async def answer(self, scope: Scope, receive: Receive) -> Response:
         """Answers a request: ``{"accepted": n}`` once all of it is kept durably; of a request that is refused nothing is kept.

@@ -19,10 +19,15 @@ from ekiben.errors import (
     NotAcceptable,
     NotReady,
     PayloadTooLarge,
+    ReadTimeout,
     RequestError,
+    TooManyRequests,
+    Unauthenticated,
     UnknownModel,
     UnsupportedMediaType,
 )
+from ekiben.guards import deadline
+from ekiben.guards.rate_headers import rate_limit_headers
 from ekiben.serving.compression import ALGORITHMS, SMALLEST_BYTES, deflate, inflate
 
 Scope = MutableMapping[str, Any]
@@ -34,25 +39,33 @@ Headers = Mapping[bytes, bytes]
 STATUS: Final[tuple[tuple[type[RequestError], int], ...]] = (
     (InvalidRequest, 400),
     (LoadFailed, 400),
+    (Unauthenticated, 401),
     (Forbidden, 403),
     (UnknownModel, 404),
     (MethodNotAllowed, 405),
     (NotAcceptable, 406),
+    (ReadTimeout, 408),
     (PayloadTooLarge, 413),
     (UnsupportedMediaType, 415),
     (InvalidRows, 422),
+    (TooManyRequests, 429),
     (NotReady, 503),
     (DeadlineExceeded, 504),
     (RequestError, 500),
 )
+_UNREAD: Final = (408, 413)
+"""What is answered while the client still sends: whoever went on to read would read a body that nobody wants."""
+
+_NOSNIFF: Final = (b"x-content-type-options", b"nosniff")  # what a client sent may stand in the message
+_CHALLENGE: Final = (b"www-authenticate", b'Bearer realm="ekiben"')
 _MAX_ID_CHARS: Final = 128
 _MAX_LENGTH_DIGITS: Final = 18
 _MAX_SKIPPED_DIGITS: Final = 5
 _encode = msgspec.json.Encoder().encode
 
 
-class Disconnected(Exception):
-    """The client went away while its body was read; there is nobody to answer."""
+Disconnected = deadline.Disconnected
+"""The client went away while its body was read, or while it waited; there is nobody to answer."""
 
 
 class Response(msgspec.Struct):
@@ -70,6 +83,7 @@ async def read_body(receive: Receive, headers: Headers, limit: int) -> bytes:
     Raises:
         InvalidRequest: Its declared length is no number.
         PayloadTooLarge: It is larger than ``limit`` bytes, by its declared length or by what came.
+        ReadTimeout: It takes too long to come, where ``receive`` is timed.
         Disconnected: The client went away.
     """
     declared = headers.get(b"content-length")
@@ -229,9 +243,13 @@ def error_response(error: RequestError) -> Response:
     body: dict[str, Any] = {"error": str(error)}
     if error.details:
         body["details"] = error.details
-    response = Response(status, _encode(body))
-    if isinstance(error, NotReady):
+    response = Response(status, _encode(body), [_NOSNIFF])
+    if isinstance(error, (NotReady, TooManyRequests)):
         response.headers.append((b"retry-after", b"%d" % math.ceil(error.retry_after_s)))
+    if isinstance(error, TooManyRequests):
+        response.headers += rate_limit_headers(error.limit, error.window_s, error.capacity, error.left, error.reset_s)
+    if isinstance(error, Unauthenticated):
+        response.headers.append(_CHALLENGE)
     if isinstance(error, MethodNotAllowed):
         response.headers.append((b"allow", error.allow.encode()))
     return response
@@ -243,9 +261,13 @@ def json_response(value: Any, status: int = 200) -> Response:
 
 
 async def respond(scope: Scope, send: Send, response: Response, *, closing: bool = False) -> None:
-    """Sends a response; ``closing`` asks the client to take another connection next time."""
+    """Sends a response; ``closing`` asks the client to take another connection next time.
+
+    So does a response to a body that was not read to its end.
+    """
     headers = [(b"content-type", response.content_type), (b"content-length", b"%d" % len(response.body)), *response.headers]
-    if closing and scope["http_version"] != "2":  # which has no such header, and says goodbye in a frame of its own
+    is_last = closing or response.status in _UNREAD
+    if is_last and scope.get("http_version") != "2":  # which has no such header, and says goodbye in a frame of its own
         headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": response.status, "headers": headers})
     await send({"type": "http.response.body", "body": response.body})

@@ -88,8 +88,9 @@ def _server(path: str) -> Response:
 def _ready(plane: DataPlane) -> Response:
     problems = plane.not_ready()
     if not problems:
-        away = plane.host.link.detail
-        return json_response({"ready": True, "details": {"control_database": away}} if away else {"ready": True})
+        details = {"control_database": plane.host.link.detail, "broken": plane.host.broken()}
+        told = {name: detail for name, detail in details.items() if detail}
+        return json_response({"ready": True, "details": told} if told else {"ready": True})
     return error_response(NotReady("not ready: " + "; ".join(problems), retry_after_s=2.0))
 
 

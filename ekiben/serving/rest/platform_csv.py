@@ -11,6 +11,7 @@ import io
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import Any, Final
 
 import numpy as np
@@ -101,10 +102,10 @@ def _cells(body: bytes) -> list[list[str]]:
 
 
 def _check_widths(lines: list[list[str]], size: int, rule: str) -> None:
-    faults = [
+    wrong = (
         RowError(n, None, shown(",".join(cells)), f"{rule}; it has {len(cells)}") for n, cells in enumerate(lines) if len(cells) != size
-    ]
-    if faults:
+    )
+    if faults := list(islice(wrong, InvalidRows.EXPLAINED)):
         raise InvalidRows(faults)
 
 

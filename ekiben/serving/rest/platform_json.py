@@ -14,6 +14,7 @@ What stands beside the form (``parameters``, ``params``, ``signature_name``, …
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Any, Final
 
 import msgspec
@@ -153,8 +154,8 @@ def named(columns: Sequence[str], data: Sequence[Any]) -> list[dict[str, Any]]:
         raise InvalidRequest(f"column {twice!r} is there twice")
     size = len(columns)
     rule = f"must be a list of {size} values, one a column: {listed(columns)}"
-    faults = [RowError(n, None, shown(row), rule) for n, row in enumerate(data) if not isinstance(row, list) or len(row) != size]
-    if faults:
+    wrong = (RowError(n, None, shown(row), rule) for n, row in enumerate(data) if not isinstance(row, list) or len(row) != size)
+    if faults := list(islice(wrong, InvalidRows.EXPLAINED)):
         raise InvalidRows(faults)
     return [dict(zip(columns, row, strict=True)) for row in data]
 

@@ -20,9 +20,11 @@ class World:
         rates: Side → answers a second; 100 where it is not named.
         shares: Side → percent of them that the arm on trial gives; as it must be where it is not named.
         windows: What is written besides, once: (model, (version, arm), window).
+        model: The model that is asked.
     """
 
-    def __init__(self, control, *, workers=1, rates=None, shares=None, windows=()):
+    def __init__(self, control, *, workers=1, rates=None, shares=None, windows=(), model="tabular"):
+        self.model = model
         self.control, self.workers, self.windows = control, workers, windows
         self.rates, self.shares = rates or {}, shares or {}
         self.now = self.started = math.floor(time.time()) + 0.25
@@ -49,6 +51,7 @@ class World:
     def begin(self, _wrk, url, bodies, *, connections, at_most_s):
         """What stands in the place of `LastingLoad`."""
         assert bodies.read_bytes()
+        self.sent = bodies.read_bytes()
         self.loads.append(MemoryLoad(self, url, connections, self.now + at_most_s))
         return self.loads[-1]
 
@@ -66,8 +69,8 @@ class World:
         """What is answered in a part of a second."""
         if not (self.loads and self.loads[-1].is_under_way):
             return
-        route = self.in_force.get("tabular")
-        side = route.rollout.removeprefix("tabular-") if route else PLAIN
+        route = self.in_force.get(self.model)
+        side = route.rollout.removeprefix(f"{self.model}-") if route else PLAIN
         trial, rate = on_trial(side), self.rates.get(side, 100) * seconds
         share = self.shares.get(side, trial.percent if trial else 0) / 100
         arm = (trial.version, trial.arm) if trial else ("another", "challenger")
@@ -78,7 +81,7 @@ class World:
     def _write(self):
         """What happened is written at the latest a second after the second in which it did."""
         written = {(second, key): n for (second, key), n in self.counts.items() if second <= self.now - 2}
-        late = [(WindowKey("tabular", *key, second), Window(ok=round(n))) for (second, key), n in written.items()]
+        late = [(WindowKey(self.model, *key, second), Window(ok=round(n))) for (second, key), n in written.items()]
         self.control.windows.add("0", late)
 
 

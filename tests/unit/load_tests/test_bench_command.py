@@ -54,11 +54,12 @@ def test_everything_is_measured_unless_told_otherwise(run):
     assert result.exit_code == 0, result.output
     assert course.models == {"tabular": (1, 32, 64), "mlp": (32, 64, 128), "wide": (32,)}
     assert (course.workers, course.seconds, course.rounds, course.with_overload) == ((1, 2), 5.0, 1, True)
-    assert course.peers == ("ekiben-unlogged", "ekiben", *SIDES, "bentoml", "fastapi", "echo", "onnx-ceiling", "grpc-echo", "raw")
+    assert course.peers == ("ekiben", *SIDES, "bentoml", "fastapi", "echo", "onnx-ceiling", "grpc-echo", "raw")
     assert course.sides == SIDES
     assert course.protocols == ("rest", "v2-json", "v2-binary", "grpc", "data-rest", "data-v2-json", "data-v2-binary")
     written = json.loads(files[0].read_bytes())
-    assert {"started", "machine", "options", "loads", "raw", "overloads", "routed", "shadows", "failures", "promises"} == set(written)
+    lists = {"loads", "raw", "overloads", "routed", "shadows", "cached", "twins", "failures"}
+    assert {"started", "machine", "options", "promises", *lists} == set(written)
     assert written["promises"][0]["reached"] is None
     assert "What is promised" in result.output
 
@@ -112,10 +113,12 @@ def test_routes_alone_need_nobody_else(run, raced):
     assert programs == ("/usr/bin/wrk", "")
 
 
-def test_ekiben_without_its_log_needs_the_models_too(run, raced):
-    run("--peers", "ekiben-unlogged")
+def test_twins_need_no_server_of_their_own(run, raced):
+    _, course, _ = run("--peers", "ekiben-unlogged,ekiben-guarded")
 
-    assert (set(raced[0][0].field), raced[0][0].has_store) == ({"ekiben-unlogged"}, True)
+    ((work, _),) = raced
+    assert (course.sides, course.has_race) == (("ekiben-unlogged", "ekiben-guarded"), False)
+    assert (work.field, work.has_store, set(work.place.ekiben_twins)) == ({}, True, {"tabular", "mlp"})
 
 
 def test_without_its_models_ekiben_takes_no_part(run, raced, monkeypatch):
@@ -143,13 +146,14 @@ def test_routes_are_tried_after_the_race_where_they_can_be(monkeypatch, tmp_path
 
     monkeypatch.setattr(command, "Race", Ran)
     monkeypatch.setattr(command, "RoutingTrial", Ran)
+    monkeypatch.setattr(command, "RememberingTrial", Ran)
     options = {"models": {"tabular": (8,)}, "workers": (1,), "protocols": ("rest",), "seconds": 1, "rounds": 1, "with_overload": False}
     work = command._Work({}, {}, command.Workplace(folder=tmp_path, pythons={}, ekiben_models={}), has_store)
     results = Results(started="", machine={}, options={})
 
     command._race(command.Course(**options, peers=peers), results, work, ("wrk", ""), command.Console(quiet=True))
 
-    assert order == ["race", *["routes"] * tried]
+    assert order == ["race", *["routes", "routes"] * tried]
 
 
 def test_a_store_that_cannot_be_filled_is_noted(monkeypatch, tmp_path):

@@ -44,22 +44,6 @@ def test_everyone_but_the_raw_session_and_the_routes_is_a_server():
     assert [name for name, c in FIELD.items() if not c.runs_model] == ["echo", "grpc-echo"]
 
 
-def test_without_its_log_ekiben_is_the_same_and_asked_what_its_log_costs():
-    logged, unlogged = FIELD["ekiben"], FIELD["ekiben-unlogged"]
-
-    assert unlogged.environ(START) == logged.environ(START) | {"EKIBEN_LOG": "off"}
-    assert "EKIBEN_LOG" not in logged.environ(START), "the log is on by default"
-    assert unlogged.command(START) == logged.command(START)
-    assert [(p.name, p.takes_rows) for p in unlogged.protocols] == [(REST, False)]
-    assert [name for name, c in FIELD.items() if not c.is_overloaded] == ["ekiben-unlogged"]
-
-
-@pytest.mark.parametrize("peers", [PEERS, DEFAULT_PEERS])
-def test_ekiben_comes_right_after_itself_without_its_log(peers):
-    assert peers[:2] == ("ekiben-unlogged", "ekiben")
-    assert FIELD["ekiben"].protocols[0].name == REST, "what is compared is asked first"
-
-
 def test_the_protocols_that_each_is_asked_in():
     spoken = {name: [p.name for p in c.protocols] for name, c in FIELD.items()}
 

@@ -205,30 +205,6 @@ def test_an_overload_in_which_nothing_was_accepted_reaches_nothing():
     assert math.isinf(judged[2].found)
 
 
-@pytest.mark.parametrize("model", ["tabular", "mlp"])
-@pytest.mark.parametrize(("rps", "is_reached"), [(9000, True), (8999, False)])
-def test_the_inference_log_leaves_most_of_the_throughput(model, rps, is_reached):
-    loads = [_load("ekiben-unlogged", 10000, model=model), _load("ekiben", rps, model=model)]
-    others = [_load("ekiben", 50000, model=model, protocol="grpc"), _load("ekiben", 50000, model=model, workers=2)]
-
-    judged = _find(_results(loads=loads + others), f"log, {model}: rps with the inference log")
-
-    assert (judged.found, judged.where) == (pytest.approx(rps / 100), "1 worker, 32 connections")
-    assert judged.is_reached is is_reached
-
-
-def test_the_inference_log_is_judged_case_by_case_and_round_by_round():
-    loads = [
-        _load("ekiben-unlogged", 100, connections=1), _load("ekiben", 50, connections=1),
-        *(_load("ekiben-unlogged", 1000, workers=2, round_=n) for n in range(3)),
-        *(_load("ekiben", rps, workers=2, round_=n) for n, rps in enumerate((100, 920, 950))),
-    ]  # fmt: skip
-
-    assert _find(_results(loads=loads), "log, tabular", "1 worker, 1 connection").found == pytest.approx(50)
-    assert _find(_results(loads=loads), "log, tabular", "2 workers, 32 connections").found == pytest.approx(92)
-    assert _find(_results(loads=loads), "log, mlp").found is None
-
-
 def test_a_run_that_measured_nothing_reaches_nothing_and_hides_nothing():
     judged = judge(_results())
 
@@ -237,7 +213,7 @@ def test_a_run_that_measured_nothing_reaches_nothing_and_hides_nothing():
         "throughput", "throughput", "throughput", "p50 latency",
         "gRPC", "gRPC", "gRPC", "gRPC", "V2 JSON on the data port", "V1 on the data port",
         "V2 binary over V2 JSON", "V2 binary over V2 JSON on the data port",
-        "log", "log",
         "refusals and errors below capacity", "throughput", "overload", "overload", "overload",
         "router", "shadow of 100 %", "shadow of 100 %", "shadow of 100 %", "shadow of 100 %",
+        "log", "guards", "log", "guards", "cache", "cache",
     ]  # fmt: skip

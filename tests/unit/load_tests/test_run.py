@@ -107,8 +107,8 @@ def test_an_address_says_how_to_speak_to_it(loads):
         (["load"], {"HOST": "http://a:1"}, "--host http://a:1"),
         (["load", "HOST=http://a:1", "GRPC=a:2"], {}, "--host http://a:1 --grpc-address a:2"),
         (["soak", "LOAD_ARGS=--users 9"], {}, "--shape soak --users 9"),
-        (["bench"], {}, f"--peers ekiben-unlogged,ekiben,{','.join(SIDES)},bentoml,fastapi,echo,onnx-ceiling,grpc-echo,raw"),
-        (["bench", "PEERS=triton,kserve"], {}, f"--peers ekiben-unlogged,ekiben,{','.join(SIDES)},triton,kserve,echo"),
+        (["bench"], {}, f"--peers ekiben,{','.join(SIDES)},bentoml,fastapi,echo,onnx-ceiling,grpc-echo,raw"),
+        (["bench", "PEERS=triton,kserve"], {}, f"--peers ekiben,{','.join(SIDES)},triton,kserve,echo"),
     ],
 )
 def test_make_says_what_it_would_do(arguments, environ, said):

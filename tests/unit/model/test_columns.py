@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ekiben.errors import InvalidRequest
+from ekiben.errors import InvalidRequest, InvalidRows
 from ekiben.model.columns import cast_column, check_column, listed, number, rule_of, shown, tensor
 from ekiben.model.spec import InputSpec
 
@@ -151,3 +151,46 @@ def test_an_empty_list_that_does_not_fit_is_a_fault(shape, value):
     tensor(InputSpec(name="t", type="tensor", dtype="float32", shape=shape), [value], faults)
 
     assert [(f.row, f.field) for f in faults] == [(0, "t")]
+
+
+# what a client may make large ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_string_has_so_many_characters_and_no_more():
+    item = InputSpec(name="s", type="string", max_length=3)
+    column = np.array(["abc", "", "日本🍱", "abcd", "x" * 1000], object)
+    faults = check_column(item, column)
+    assert [(f.row, f.rule) for f in faults] == [
+        (3, "must have at most 3 characters; it has 4"),
+        (4, "must have at most 3 characters; it has 1000"),
+    ]
+    assert len(str(faults[1].value)) < 100
+    assert check_column(item, column[:3]) == []
+    assert check_column(item, column[:0]) == []
+
+
+def test_the_strings_of_a_tensor_have_a_length_too():
+    item = InputSpec(name="t", type="tensor", dtype="string", shape=(2,), max_length=3)
+    column = np.array([["a", "b"], ["abcd", "abcde"], ["a", "abcd"]], object)
+    assert [(f.row, f.rule) for f in check_column(item, column)] == [
+        (1, "must have at most 3 characters; it has 4"),
+        (2, "must have at most 3 characters; it has 4"),
+    ]
+
+
+def test_a_large_row_among_tiny_ones_makes_no_column_of_large_ones():
+    item = InputSpec(name="t", type="tensor", dtype="float32", shape=(-1,))
+    values = [[0.0] * 100_000, *[[1.0]] * 100_000]  # a column of 40 GB
+    with pytest.raises(InvalidRows, match=r"row 1, field 't'.*the same for all rows of a request"):
+        tensor(item, values, [])
+    fixed = InputSpec(name="t", type="tensor", dtype="float32", shape=(1000, 1000))
+    with pytest.raises(InvalidRows, match="at least 1000 problems"):
+        tensor(fixed, [[]] * 999 + [[1.0]] * 100_000, [])
+
+
+def test_not_all_of_a_million_mistakes_are_told():
+    faults = []
+    column = tensor(InputSpec(name="t", type="tensor", dtype="float32", shape=(2,)), [[1.0, 2.0], *[[1.0]] * 5000], faults)
+    assert len(faults) == InvalidRows.EXPLAINED
+    assert column.shape == (5001, 2)
+    assert column[0].tolist() == [1.0, 2.0]

@@ -5,7 +5,7 @@ from hashlib import sha256
 import numpy as np
 import pytest
 
-from ekiben.errors import FeatureError
+from ekiben.errors import ChecksumMismatch, FeatureError
 from ekiben.model.features import fingerprint, load_transform
 
 
@@ -79,3 +79,19 @@ def test_the_fingerprint_is_that_of_the_bytes(features):
     file = features("x = 1\n")
 
     assert fingerprint(file) == sha256(b"x = 1\n").hexdigest()
+
+
+def test_only_the_code_that_was_recorded_is_run(features, tmp_path):
+    recorded = fingerprint(features("def transform(columns):\n    return columns\n"))
+    file = features(f"import pathlib\npathlib.Path({str(tmp_path / 'trace')!r}).touch()\ndef transform(columns):\n    return columns\n")
+
+    with pytest.raises(ChecksumMismatch, match="the feature code has changed"):
+        load_transform(file, sha256=recorded)
+    assert not (tmp_path / "trace").exists()
+    load_transform(file, sha256=fingerprint(file))
+    assert (tmp_path / "trace").exists()
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path):
+    with pytest.raises(FeatureError, match="cannot be read: Is a directory"):
+        load_transform(tmp_path)

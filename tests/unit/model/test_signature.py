@@ -455,3 +455,11 @@ def test_without_a_name_or_a_row_there_is_no_key():
 def test_a_value_that_its_column_cannot_hold_has_a_key_too(name, value):
     row = {"id": 1, "account": 2, "name": "n", "amount": 1.5, "is_new": False, "was_new": True, name: value}
     assert KEYED.key_in(KEYED.parse_rows([row]), name)
+
+
+def test_not_all_of_a_million_mistakes_are_told():
+    signature = Signature([InputSpec(name="a", type="float")])
+    with pytest.raises(InvalidRows, match="at least 1000 problems") as refusal:
+        signature.parse_rows([{"b": 1}] * 100_000)
+    assert len(refusal.value.details) == InvalidRows.SHOWN
+    assert len(signature.explain([{f"x{n}": 0 for n in range(100_000)}])) <= InvalidRows.EXPLAINED + 1

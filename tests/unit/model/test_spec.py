@@ -159,3 +159,25 @@ def test_editors_get_a_schema_that_knows_the_fields():
 
     assert "inputs" in schema["$defs"]["ModelSpec"]["properties"]
     msgspec.json.encode(schema)
+
+
+@pytest.mark.parametrize(
+    ("item", "problem"),
+    [
+        ({"type": "string", "max_length": 0}, "0 leaves no string"),
+        ({"type": "float", "max_length": 5}, "only strings have a length"),
+        ({"type": "tensor", "dtype": "float32", "shape": [2], "max_length": 5}, "only strings have a length"),
+    ],
+)
+def test_only_strings_have_a_largest_length(item, problem):
+    raw = {"name": "m", "task": "regression", "inputs": [{"name": "x", **item}], "card": {"owner": "me"}}
+    with pytest.raises(SpecError, match=problem):
+        spec_from_builtins(raw, file="m/model.yaml")
+
+
+@pytest.mark.parametrize("item", [{"type": "string"}, {"type": "tensor", "dtype": "string", "shape": [2]}])
+def test_a_largest_length_is_kept_and_the_usual_one_is_not_written(item):
+    raw = {"name": "m", "task": "regression", "inputs": [{"name": "x", **item}], "card": {"owner": "me"}}
+    assert "max_length" not in dump_spec(spec_from_builtins(raw, file="m/model.yaml"))
+    raw["inputs"][0]["max_length"] = 10
+    assert "max_length: 10" in dump_spec(spec_from_builtins(raw, file="m/model.yaml"))

@@ -103,6 +103,14 @@ def test_rows_of_a_classifier(world):
     assert world.files()[0].name.startswith("2024-10-04-host-7-1-")
 
 
+def test_remembered_answers_are_told_apart(world):
+    for sample, is_cached in ((1.0, True), (0.999999, True), (1.0, False)):
+        rows = logged(batch(SCALARS, ROWS), binary(0.25, 0.75, 0.5), ids=["r-1"], rows=[3])
+        rows.is_cached = is_cached
+        world.log.of(spec(log=LogSpec(sample=sample)), "3").append(rows)
+    assert [r["cached"] for r in world.rows()] == [True] * 6 + [False] * 3
+
+
 def test_rows_of_several_classes(world):
     inputs = (InputSpec(name="x", type="float"),)
     outputs = Outputs(

@@ -189,7 +189,7 @@ def test_versions_that_take_other_inputs_cannot_be_compared(world):
     w._artifact = type("Other", (), {"path": artifact.path, "manifest": artifact.manifest, "golden_rows": lambda s: Golden(golden)})()
     w.register("5", (1, 0, 0))
     with pytest.raises(RetrainingError, match="tiny:5 does not take the inputs that the champion takes"):
-        compared(champion, w.registry.resolve("tiny:5"), held)
+        compared(champion, w.registry.resolve("tiny:5"), held, w.registry.policy)
 
 
 class Golden(msgspec.Struct):

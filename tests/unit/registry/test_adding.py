@@ -122,7 +122,7 @@ def test_weights_beside_an_onnx_file_are_part_of_the_artifact(registry, models, 
 def test_scikit_learn(registry, models, tmp_path):
     joblib.dump(LinearRegression().fit([[0.0], [1.0]], [1.0, 3.0]), tmp_path / "line.joblib")
     version = add_model(registry, models, "line", source_of("sklearn", tmp_path / "line.joblib")).version
-    assert Predictor.open(version.path).predict([[2.0]])[0]["prediction"] == pytest.approx(5.0)
+    assert Predictor.open(version.path, trusted=True).predict([[2.0]])[0]["prediction"] == pytest.approx(5.0)
     assert version.artifact().manifest.model.file == "model.joblib"
 
 

@@ -597,3 +597,27 @@ def test_versions_kept_long_enough_are_let_go_beside_an_active_rollout(world):
     assert world.route.kept == (Kept("v3", START + 900),)
     assert world.weight == 20
     assert world.rollout.status == "Progressing"
+
+
+@pytest.mark.parametrize("is_paused", [False, True])
+def test_an_open_breaker_takes_the_challenger_back_at_once(world, is_paused):
+    world.operations().start(MODEL, "v2", plan=plan({"setWeight": 20}, {"pause": "1h"}))
+    world.pass_time(2)
+    if is_paused:
+        world.operations().pause(MODEL)
+    assert world.weight == 20
+    world.broken = {"tiny:v2": "12 of 20 requests failed within 10 s"}
+    world.pass_time(0.5)
+    assert (world.rollout.status, world.weight) == ("RolledBack", 0)
+    assert world.rollout.message == "breaker: tiny:v2 is broken in host:0:1, and in 1 more: 12 of 20 requests failed within 10 s"
+    assert world.kinds()[-2:] == ["broken", "rolled-back"]
+    event = world.control.events.find(kind="broken")[0]
+    assert event.details["reason"] == "breaker"
+    assert event.details["workers"] == dict.fromkeys(["host:0:1", "host:1:1"], "12 of 20 requests failed within 10 s")
+
+
+def test_an_open_breaker_of_another_version_takes_nothing_back(world):
+    world.operations().start(MODEL, "v2", plan=plan({"setWeight": 20}, {"pause": "1h"}))
+    world.broken = {"tiny:v1": "it fails", "other:v2": "it fails"}
+    world.pass_time(3)
+    assert world.rollout.status == "Progressing"

@@ -145,7 +145,7 @@ def test_messages_are_signed_with_the_hooks_own_secret_or_the_settings(world, li
     hooks.deliver()
     assert [url for url, _, _ in listener.got[3:]] == ["http://a"]
     waiting = world.control.deliveries.due(world.now + 1e9)
-    assert {delivery.url for delivery in waiting} == {URL, "http://b"}
+    assert {delivery.url for delivery in waiting} == {"webhook", "http://b"}  # the setting's own URL is not in the database
     assert all("the secret that signs it cannot be read" in delivery.problem for delivery in waiting)
 
 
@@ -231,3 +231,15 @@ def test_the_controller_sends_in_a_thread_of_its_own(world, make_hooks, listener
     stop.set()
     thread.join(5)
     assert [kind for _, kind, _ in listener.got] == ["rollout.started"]
+
+
+def test_the_settings_hook_is_in_the_database_by_name_and_its_plan_twin_is_one(world, listener, make_hooks):
+    hooks = make_hooks()
+    world.operations().start(MODEL, "v2", plan=plan({"pause": {}}, hooks=[{"url": URL}]))
+    hooks.collect()
+    assert {delivery.url for delivery in world.control.deliveries.due(world.now + 1)} == {"webhook"}
+    make_hooks(url="").deliver()
+    assert listener.got == []
+    failures = [event.message for event in world.control.events.find(limit=100) if event.kind == FAILED]
+    assert failures
+    assert all("EKIBEN_WEBHOOK_URL is not set" in message for message in failures)

@@ -2,7 +2,7 @@ import pytest
 from unit.rollout.world import plan
 
 from ekiben.rollout.experiment import plan_for
-from ekiben.rollout.loading import Loading, loading_of, versions_of
+from ekiben.rollout.loading import Loading, broken_on, loading_of, versions_of
 from ekiben.state import memory_control
 from ekiben.state.rollouts import Rollout
 from ekiben.state.routes import Arm
@@ -86,3 +86,15 @@ def test_problems_count_when_the_worker_has_seen_the_rollout_or_had_the_time_to(
     clock.now = 105.0
     say(control, "a", "1", generation=(0, 0, 0), v2="no memory")
     assert loading_of(control, ROLLOUT).problems == {"2": "no memory"}
+
+
+def test_who_follows_says_which_challenger_is_broken(control):
+    new = control.generation()
+    for name, broken, generation, models in (
+        ("a", {"m:2": "it fails"}, new, ("m",)),
+        ("b", {"m:1": "it fails"}, new, ("m",)),
+        ("c", {"m:2": "it fails"}, tuple(g - 1 for g in new), ("m",)),
+        ("d", {"m:2": "it fails"}, new, ("other",)),
+    ):
+        control.workers.say(WorkerState(id=name, models=models, broken=broken, generation=generation))
+    assert broken_on(control, ROLLOUT) == {"a": "it fails"}

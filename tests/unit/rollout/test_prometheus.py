@@ -74,3 +74,19 @@ def test_without_an_address_nothing_can_be_asked():
         PrometheusQuery()(PrometheusSpec(query="x"))
     with pytest.raises(MeasurementFailed, match="cannot be asked"):
         PrometheusQuery("http://[:1")(PrometheusSpec(query="x"))
+
+
+@pytest.mark.parametrize(
+    "answer", [httpx.ConnectError("refused"), httpx.ReadTimeout("slow"), b"no JSON", {"status": "error"}, {"status": "success"}]
+)
+def test_who_may_ask_is_in_no_message(answer):
+    query = PrometheusQuery("https://ann:hush@prometheus:9090", transport=answering(answer)._transport)
+    with pytest.raises(MeasurementFailed, match=r"https://…@prometheus:9090") as failure:
+        query(PrometheusSpec(query="x"))
+    assert "hush" not in str(failure.value)
+
+
+def test_an_address_that_is_no_url_is_not_quoted():
+    with pytest.raises(MeasurementFailed, match="its address is no URL") as failure:
+        PrometheusQuery("http://ann:hush/more@prometheus")(PrometheusSpec(query="x"))
+    assert "hush" not in str(failure.value)

@@ -169,14 +169,15 @@ def test_who_follows_the_latest_change_and_since_when(world):
     world.control.workers.say(WorkerState(id="a", generation=new, in_force_at=world.now + 0.4, **said))
     world.control.workers.say(WorkerState(id="b", generation=new, in_force_at=world.now - 0.1, **said))
     world.control.workers.say(WorkerState(id="c", generation=old, in_force_at=world.now, problems={"tiny:v2": "bad", "x": "y"}, **said))
-    world.control.workers.say(WorkerState(id="d", generation=new, in_force_at=world.now + 900, **said))
+    broken = {"tiny:v1": "it fails", "tinyest:v1": "it fails"}
+    world.control.workers.say(WorkerState(id="d", generation=new, in_force_at=world.now + 900, broken=broken, **said))
     world.control.workers.say(WorkerState(id="e", models=("other",), generation=new))
     workers = {w.id: w for w in view(world).workers if not w.id.startswith("host")}
     assert sorted(workers) == ["a", "b", "c", "d"]
     assert workers["a"].in_force_s == pytest.approx(0.4)
     assert workers["b"].in_force_s == 0
     assert (workers["c"].follows, workers["c"].in_force_s, workers["c"].problems) == (False, None, ("tiny:v2: bad",))
-    assert (workers["d"].follows, workers["d"].in_force_s) == (True, None)
+    assert (workers["d"].follows, workers["d"].in_force_s, workers["d"].problems) == (True, None, ("tiny:v1 is broken: it fails",))
 
 
 def test_without_any_change_nothing_took_any_time(world):

@@ -53,6 +53,7 @@ class World:
         self.workers = [f"host:{n}:1" for n in range(workers)]
         self.loadable = {"v1", "v2", "v3"}
         self.problems: dict[str, str] = {}
+        self.broken: dict[str, str] = {}
         self.error_rates: dict[str, float] = {}
         self.requests_per_s = 200
         self.controller = self.make_controller()
@@ -99,6 +100,7 @@ class World:
                     models=(MODEL,),
                     versions={MODEL: tuple(sorted(wanted & self.loadable))},
                     problems=self.problems,
+                    broken=self.broken,
                     generation=self.control.generation(),
                     in_force_at=self.now,
                 )

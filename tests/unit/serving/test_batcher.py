@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from unit.serving.inprocess import SeenRuntime, seen_predictor
 
 from ekiben.errors import DeadlineExceeded, FeatureError, InvalidRows, NotReady, PredictionFailed, QueueFull
+from ekiben.guards.deadline import Disconnected
 from ekiben.model import Predictor
 from ekiben.serving.batcher import Answer, Batcher
 from ekiben.serving.cost_model import CostModel
@@ -656,3 +657,85 @@ def test_an_expired_request_alone_is_answered_and_the_batcher_goes_on():
     late, good = asyncio.run(ask())
     assert isinstance(late, DeadlineExceeded)
     assert good.rows() == [{"prediction": 12.0}]
+
+
+# whose fault a missed deadline is, and who went away ─────────────────────────────────────────────────────────────────
+
+
+class Counting:
+    """A call whose client may go away."""
+
+    def __init__(self, receive=None):
+        self.record, self.receive, self.cancels = self, receive, 0
+
+    def cancelled(self):
+        self.cancels += 1
+
+
+@pytest.mark.parametrize(("timeout_s", "by_model"), [(0.02, False), (0.3, True)])
+def test_a_deadline_is_missed_by_the_model_only_if_it_had_its_time(timeout_s, by_model):
+    """The model's own timeout is 0.4 s; half of that is enough."""
+    runtime = SeenRuntime()
+    runtime.gate.clear()
+
+    async def ask():
+        asked = Asked(seen_predictor(runtime, timeout_ms=400), **THREAD)
+        running = asked.submit([row(1)], timeout_s=timeout_s)
+        (result,) = await finish([running])
+        runtime.gate.set()
+        await asked.batcher.drain()
+        return result
+
+    assert asyncio.run(ask()).by_model is by_model
+
+
+def test_while_the_model_hangs_short_deadlines_are_missed_by_it_too():
+    runtime = SeenRuntime()
+    runtime.gate.clear()
+
+    async def ask():
+        asked = Asked(seen_predictor(runtime, timeout_ms=100), **THREAD)
+        hanging = asked.submit([row(1)], timeout_s=60)
+        await asyncio.to_thread(runtime.began.wait)
+        await asyncio.sleep(0.06)
+        (result,) = await finish([asked.submit([row(2)], timeout_s=0.01)])
+        runtime.gate.set()
+        await finish([hanging])
+        await asked.batcher.drain()
+        return result
+
+    assert asyncio.run(ask()).by_model
+
+
+def test_who_hangs_up_leaves_the_queue_and_is_counted_once():
+    runtime = SeenRuntime()
+    runtime.gate.clear()
+
+    async def ask():
+        async def receive():
+            await gone.wait()
+            return {"type": "http.disconnect"}
+
+        gone, call, patient = asyncio.Event(), Counting(), Counting()
+        call.receive = receive
+        asked = Asked(seen_predictor(runtime), **THREAD)
+        submit = asked.batcher.submit
+        now = asked.clock()
+        running = asked.submit([row(1)])
+        await asyncio.to_thread(runtime.began.wait)
+        queued = submit(asked.signature.parse_rows([row(2)]), 1, received=now, deadline=now + 60, call=call)
+        other = submit(asked.signature.parse_rows([row(3)]), 1, received=now, deadline=now + 60, call=patient)
+        await asyncio.sleep(0.1)
+        gone.set()
+        (result,) = await finish([queued])
+        await asyncio.sleep(0.1)
+        assert asked.batcher.queued_rows == 1
+        runtime.gate.set()
+        await finish([running, other])
+        await asked.batcher.drain()
+        return result, call.cancels, patient.cancels
+
+    result, cancels, others = asyncio.run(ask())
+    assert isinstance(result, Disconnected)
+    assert (cancels, others) == (1, 0)
+    assert runtime.seen == [1, 3]

@@ -403,11 +403,11 @@ class Gate:
         self._held = held
         self._open = threading.Event()
 
-    def __call__(self, stored, providers):
+    def __call__(self, stored, *others):
         self.began.append(stored.version)
         if stored.version in self._held:
             assert self._open.wait(30)
-        return self._load(stored, providers)
+        return self._load(stored, *others)
 
     def open(self):
         self._open.set()

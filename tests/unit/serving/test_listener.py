@@ -160,7 +160,7 @@ def test_grpc_over_http1_is_no_call(listening, port):
 def test_which_app_answers():
     taken = []
 
-    async def grpc_app(path, headers, receive, send):
+    async def grpc_app(path, headers, receive, send, peer):
         taken.append(("grpc", path, headers[b"content-type"]))
 
     async def rest_app(scope, receive, send):

@@ -4,6 +4,7 @@ from unit.serving.inprocess import SeenRuntime, seen_predictor
 
 from ekiben.model import Predictor
 from ekiben.model.spec import BatchingSpec
+from ekiben.registry import LoadPolicy
 from ekiben.serving.loading import load_checked, warm
 
 
@@ -14,7 +15,7 @@ def tiny(registry, tiny_artifact):
 
 
 def test_load_checked_gives_a_predictor_that_was_taught_its_cost(tiny, tiny_rows, tiny_artifact):
-    predictor, manifest, cost = load_checked(tiny, ())
+    predictor, manifest, cost = load_checked(tiny, (), LoadPolicy())
     assert predictor.predict(tiny_rows(3)) == Predictor.open(tiny_artifact.path).predict(tiny_rows(3))
     assert manifest == tiny_artifact.manifest
     assert cost.seconds(100) > 0

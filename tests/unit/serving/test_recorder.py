@@ -18,6 +18,7 @@ from ekiben.serving.arm_record import Taken
 from ekiben.serving.control_link import ControlLink
 from ekiben.serving.recorder import Recorder, worker_id
 from ekiben.state import memory_control
+from ekiben.state.events import Event
 from ekiben.state.windows import Window, WindowKey
 from ekiben.state.workers import WorkerState
 
@@ -36,6 +37,7 @@ class Host:
         self.link = ControlLink(metrics, metrics.wall)
         self.taken = []
         self.versions = {"m": ("1",)}
+        self.news = []
 
     def happens(self, ok: int = 0, *, arm: str = "champion", exposed: tuple[str, ...] = (), **more):
         taken = Taken(computes=[(0.5, ok)] if ok else [], exposed=[(Request(name), (OUTPUTS, 0, 1), 7.0) for name in exposed], **more)
@@ -44,6 +46,10 @@ class Host:
     def take_records(self):
         taken, self.taken = self.taken, []
         return taken
+
+    def take_news(self, worker):
+        news, self.news = self.news, []
+        return [Event(time=7.0, who=worker, model="m", kind="breaker-opened", message=text) for text in news]
 
     def say(self, worker):
         return WorkerState(id=worker, models=("m",), versions=self.versions)
@@ -450,5 +456,25 @@ def test_a_window_is_under_the_second_in_which_its_requests_ended(scenario):
         await world.write(1006.05)
         assert world.by_second() == {1005: 1}
         assert WindowKey("m", "1", "champion", 1005) in {key for _, key in world.kept.windows._windows}
+
+    scenario(play)
+
+
+# what breakers did ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_news_become_events_once_also_after_the_database_was_away(scenario):
+    async def play(world):
+        world.trouble.methods = {"append"}
+        world.host.news = ["one"]
+        await world.write(1001.0)
+        world.host.news = ["two"]
+        await world.write(1002.0)
+        assert world.kept.events.find() == []
+        world.trouble.methods = set()
+        await world.write(1003.0)
+        await world.write(1004.0)
+        events = world.kept.events.find()
+        assert [(e.message, e.who) for e in events] == [("one", world.recorder.worker), ("two", world.recorder.worker)]
 
     scenario(play)

@@ -8,7 +8,7 @@ import prometheus_client
 import pytest
 from unit.serving.inprocess import LoopThread
 
-from ekiben.errors import SettingError
+from ekiben.errors import SettingError, SpecError
 from ekiben.model import Predictor
 from ekiben.model.spec import dump_spec
 from ekiben.serving import build_service as exported
@@ -138,6 +138,20 @@ def test_a_folder_without_models_is_a_service_that_says_so(project, clean_metric
 def test_a_wrong_setting_is_an_error_before_anything_starts(project, monkeypatch):
     monkeypatch.setenv("EKIBEN_WORKERS", "many")
     with pytest.raises(SettingError, match="EKIBEN_WORKERS is 'many'"):
+        project()
+
+
+def test_limits_that_cannot_be_are_an_error_before_anything_starts(project, monkeypatch):
+    (project.root / "limits.yaml").write_text("rates: [{requests: ten}]")
+    with pytest.raises(SpecError, match=r"limits.yaml: rates\[0\].requests"):
+        project()
+    (project.root / "limits.yaml").write_text("rates: [{requests: 10}]")
+    monkeypatch.setenv("EKIBEN_TRUSTED_PROXIES", "the balancer")
+    with pytest.raises(SettingError, match="EKIBEN_TRUSTED_PROXIES has 'the balancer'"):
+        project()
+    monkeypatch.delenv("EKIBEN_TRUSTED_PROXIES")
+    monkeypatch.setenv("EKIBEN_REDIS_URL", "redis://host:port")
+    with pytest.raises(SettingError, match="EKIBEN_REDIS_URL is of no use"):
         project()
 
 

@@ -8,11 +8,12 @@ from prometheus_client import CollectorRegistry
 
 from ekiben.model import InputSpec
 from ekiben.model.artifact import MANIFEST
+from ekiben.model.guard_spec import BreakerSpec
 from ekiben.model.rollout_spec import RoutingSpec
 from ekiben.monitoring.metrics import Metrics
 from ekiben.serving.control_view import ControlView
 from ekiben.serving.loaded_version import VersionRecord
-from ekiben.serving.snapshot import Snapshot, snapshot_of, wanted_of
+from ekiben.serving.snapshot import Snapshot, _standby, snapshot_of, wanted_of
 from ekiben.state.routes import Arm, Kept, Route, Shadow, SlotRange
 
 METRICS = Metrics(CollectorRegistry())
@@ -203,3 +204,45 @@ def test_an_arm_of_the_champions_own_version(versions, tiny_spec):
         "a": ("1", True),
         "b": ("2", True),
     }
+
+
+# the former champion, in a broken one's place ────────────────────────────────────────────────────────────────────────
+
+STANDBY = BreakerSpec(fallback="previous")
+
+
+@pytest.mark.parametrize(("version", "wanted"), [("plain", []), ("standby", ["1"])])
+def test_the_former_champion_stays_loaded_where_the_spec_needs_it(versions, another, tiny_artifact, version, wanted):
+    versions.register(another(tiny_artifact, "plain").path, tag="tiny:plain")
+    versions.register(another(tiny_artifact, "standby", breaker=STANDBY).path, tag="tiny:standby")
+    made = wanted_of(view(champion=version, previous="1"), versions, ["tiny"])
+    assert [v.version for v in made.routed.get("tiny", [])] == wanted
+    assert wanted_of(view(champion=version), versions, ["tiny"]).routed == {}
+
+
+def test_a_champion_that_cannot_be_read_keeps_nothing_loaded(versions, another, tiny_artifact):
+    stored = versions.register(another(tiny_artifact, "standby", breaker=STANDBY).path, tag="tiny:standby")
+    (stored.path / MANIFEST).write_text("{")
+    assert "1" not in [v.version for v in wanted_of(view(champion="standby", previous="1"), versions, ["tiny"]).routed.get("tiny", [])]
+
+
+def test_a_champion_that_goes_while_it_is_looked_at_keeps_nothing_loaded(versions):
+    stored = versions.resolve("tiny:1", {})
+    assert _standby(msgspec.structs.replace(stored, path=stored.path / "gone"), {"previous": "2"}) == set()
+
+
+def test_it_answers_when_it_is_loaded_and_fits(versions, tiny_spec):
+    standby = msgspec.structs.replace(tiny_spec, breaker=STANDBY)
+    former = loaded(tiny_spec, "2")
+    available = loaded(standby, "1") | former
+    route = Route(kept=(Kept("2", 0.0),))
+    assert snapshot(versions, available, champion="1", previous="2", routes=route).ways["tiny"].former is former["tiny", "2"]
+    assert snapshot(versions, loaded(standby, "1"), champion="1", previous="2", routes=route).ways["tiny"].former is None
+    assert snapshot(versions, available, champion="1", routes=route).ways["tiny"].former is None
+    assert snapshot(versions, available, champion="1", previous="1", routes=route).ways["tiny"].former is None
+    plain = loaded(tiny_spec, "1", "2")
+    assert snapshot(versions, plain, champion="1", previous="2", routes=route).ways["tiny"].former is None
+    other = msgspec.structs.replace(tiny_spec, inputs=(InputSpec(name="q", type="float"),))
+    unfit = snapshot(versions, loaded(standby, "1") | loaded(other, "2"), champion="1", previous="2", routes=route)
+    assert unfit.ways["tiny"].former is None
+    assert "tiny:2" in unfit.problems

@@ -4,6 +4,7 @@ import time
 import pytest
 
 from ekiben.errors import NotReady, UnknownModel
+from ekiben.model.guard_spec import CacheSpec
 from ekiben.serving.statistics import statistics
 
 NONE = {"count": 0, "ns": 0}
@@ -60,6 +61,18 @@ def test_what_was_answered_and_what_failed(serving, tiny_rows):
     spent = {phase: sum(s[phase]["ns"] for s in by_size.values()) for phase in ("compute_input", "compute_infer")}
     for phase, ns in spent.items():
         assert stats[phase]["ns"] == pytest.approx(ns + by_size[8][phase]["ns"], abs=5)
+
+
+def test_what_was_remembered_is_not_counted_as_computed(start, registry, another, tiny_artifact, tiny_rows):
+    registry.register(another(tiny_artifact, "cached", cache=CacheSpec(enabled=True)).path, tag="tiny:1")
+    serving = start("tiny")
+    for row in (*tiny_rows(2), *tiny_rows(2), tiny_rows(1)[0]):
+        assert serving.predict("tiny", [row]).status_code == 200
+    (found,) = ask(serving, "tiny", "1")
+    assert (found["inference_count"], found["execution_count"]) == (2, 2)
+    assert {name: s["count"] for name, s in found["inference_stats"].items()} == {
+        "success": 5, "fail": 0, "queue": 2, "compute_input": 2, "compute_infer": 2, "compute_output": 2, "cache_hit": 3, "cache_miss": 2,
+    }  # fmt: skip
 
 
 def test_which_versions(start, registry, another, tiny_artifact, plane_artifact):

@@ -6,6 +6,8 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.io
+import sklearn.datasets
 import skops.io
 from sklearn.cluster import DBSCAN, KMeans
 from sklearn.compose import ColumnTransformer
@@ -18,7 +20,7 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardSc
 from sklearn.svm import LinearSVC
 
 from ekiben.errors import ArtifactError, PredictionFailed
-from ekiben.model.runtimes.sklearn import SklearnRuntime, _estimators
+from ekiben.model.runtimes.sklearn import SklearnRuntime, _estimators, _is_trusted
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(60, 3))
@@ -189,6 +191,42 @@ def ours(x):
 def test_skops_types_from_elsewhere_are_refused_by_name(opened, function, named):
     with pytest.raises(ArtifactError, match=f"{named}, which is not of sklearn, numpy, scipy"):
         opened(FunctionTransformer(function).fit(X), ".skops")
+
+
+@pytest.mark.parametrize("function", [np.save, np.savetxt, np.fromfile, np.rec.fromfile, scipy.io.loadmat, sklearn.datasets.fetch_openml])
+def test_skops_takes_no_function_that_opens_files_or_asks_servers(opened, function):
+    with pytest.raises(ArtifactError, match="which is not of sklearn, numpy, scipy, or opens files or runs code"):
+        opened(FunctionTransformer(function).fit(X), ".skops")
+
+
+@pytest.mark.parametrize(
+    ("name", "trusted"),
+    [
+        ("numpy.abs", True),
+        ("numpy.ravel", True),
+        ("numpy.float64", True),
+        ("numpy.ndarray.sum", True),
+        ("scipy.sparse._csr.csr_matrix", True),
+        ("sklearn.linear_model._base.LinearRegression", True),
+        ("builtins.dict", True),
+        ("builtins.open", False),
+        ("numpy.ndarray.tofile", False),
+        ("numpy.memmap", False),
+        ("numpy.lib._npyio_impl.savetxt", False),
+        ("numpy._core.multiarray.fromfile", False),
+        ("numpy._core.records.fromfile", False),
+        ("numpy.core.multiarray.fromfile", False),
+        ("sklearn.utils.os", False),
+        ("sklearn.os.environ.get", False),
+        ("sklearn.os.system", False),
+        ("numpy.nothing", False),
+        ("numpy.nothing.more", False),
+        ("os.system", False),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_who_is_trusted_is_what_a_name_means(name, trusted):
+    assert _is_trusted(name) is trusted
 
 
 def test_skops_takes_a_numpy_function(opened):

@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 from unit.serving.grpc.calling import GONE, Wire, part
 from unit.serving.grpc.calling import framed as frame
 
-from ekiben.errors import InvalidRequest, PayloadTooLarge, UnsupportedMediaType
+from ekiben.errors import InvalidRequest, PayloadTooLarge, ReadTimeout, UnsupportedMediaType
+from ekiben.serving import read_clock
 from ekiben.serving.compression import SMALLEST_BYTES
 from ekiben.serving.grpc.messages import MessageReader, encoding_of, framed, reply_encoding_of
+from ekiben.serving.read_clock import ReadClock
 from ekiben.serving.rest.http import Disconnected
 
 LIMIT = 10_000
@@ -179,3 +181,32 @@ def test_what_is_worth_it_is_compressed(encoding, unpack):
     assert unpack(packed[5:]) == large
     assert asyncio.run(framed(small, encoding)) == frame(small)
     assert asyncio.run(framed(large, None)) == frame(large)
+
+
+# slow clients ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_message_that_began_must_become_whole_in_time(monkeypatch):
+    monkeypatch.setattr(read_clock, "_LOOK_S", 0.01)
+    now = [0.0]
+    reads = ReadClock(10, lambda: now[0])
+    stream = [part(frame(b"one"), more=True), part(frame(b"two")[:6], more=True)]
+
+    async def receive():
+        if not stream:
+            await asyncio.Event().wait()
+        now[0] += 100  # between messages a client may be silent
+        return stream.pop(0)
+
+    async def read():
+        reader = MessageReader(receive, None, LIMIT, reads)
+        first = await reader.next()
+        second = asyncio.create_task(reader.next())
+        await asyncio.sleep(0.03)
+        assert not second.done()
+        now[0] += 11
+        with pytest.raises(ReadTimeout, match="within 10 s"):
+            await second
+        return first
+
+    assert asyncio.run(read()) == b"one"

@@ -11,14 +11,18 @@ EXPECTED = {
     errors.InvalidRequest: "INVALID_ARGUMENT",
     errors.InvalidRows: "INVALID_ARGUMENT",
     errors.UnknownModel: "NOT_FOUND",
+    errors.Unauthenticated: "UNAUTHENTICATED",
     errors.Forbidden: "PERMISSION_DENIED",
+    errors.TooManyRequests: "RESOURCE_EXHAUSTED",
     errors.LoadFailed: "FAILED_PRECONDITION",
     errors.MethodNotAllowed: "UNIMPLEMENTED",
     errors.PayloadTooLarge: "RESOURCE_EXHAUSTED",
+    errors.ReadTimeout: "DEADLINE_EXCEEDED",
     errors.UnsupportedMediaType: "UNIMPLEMENTED",
     errors.NotAcceptable: "INTERNAL",
     errors.NotReady: "UNAVAILABLE",
     errors.QueueFull: "UNAVAILABLE",
+    errors.CircuitOpen: "UNAVAILABLE",
     errors.DeadlineExceeded: "DEADLINE_EXCEEDED",
     errors.PredictionFailed: "INTERNAL",
     errors.RequestError: "INTERNAL",
@@ -28,6 +32,8 @@ EXPECTED = {
 def made(kind):
     if kind is errors.InvalidRows:
         return kind([RowError(0, "a", 1, "must be 2")])
+    if kind is errors.TooManyRequests:
+        return kind("no", retry_after_s=1.5, limit=10, window_s=60)
     return kind("no", "GET") if kind is errors.MethodNotAllowed else kind("no")
 
 

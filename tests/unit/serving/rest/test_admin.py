@@ -7,7 +7,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from unit.admin_world import KEY, World
 
-from ekiben.errors import ArtifactError, RegistryError, RolloutChanged, SettingError, SpecError, StateError, VersionNotFound
+from ekiben.errors import ArtifactError, NotReady, RegistryError, RolloutChanged, SettingError, SpecError, StateError, VersionNotFound
+from ekiben.guards.admin_key import AdminKey
+from ekiben.guards.auth import Authenticator
+from ekiben.guards.key_operations import ControlKeys
 from ekiben.serving.rest.admin import Admin, refusal
 from ekiben.serving.rest.admin_route import AdminRoute
 from ekiben.serving.rest.http import Disconnected
@@ -243,3 +246,89 @@ def test_nothing_that_is_sent_is_the_servers_fault(world, method, parts, query, 
     assert answer.status_code < 500, answer.text
     if answer.status_code >= 400 and method != "HEAD":
         assert answer.json()["error"]
+
+
+def key_of(world, *scopes, expires=None):
+    made = ControlKeys(world.control, who="kim@desk", wall=lambda: world.now).create("site", scopes, expires=expires)
+    world.keys.refresh()
+    return made
+
+
+def audited(world):
+    return [(e.who, e.details["method"], e.details["route"], e.details["status"]) for e in world.control.events.find(kind="admin")]
+
+
+@pytest.mark.parametrize("header", ["authorization", "x-api-key"])
+def test_a_key_with_the_scope_admin_is_as_good_as_the_admin_key(world, header):
+    made = key_of(world, "admin")
+    headers = {header: f"Bearer {made.key}" if header == "authorization" else made.key}
+    assert world.ask("POST", "/rollouts", key=None, headers=headers, json=START).status_code == 201
+    [event] = world.control.events.find(model="tiny")
+    assert event.who == f"key:{made.about.prefix}@192.0.2.7"
+    world.key_file.write_text("short")  # and needs no admin key
+    assert world.ask("GET", "/rollouts", key=None, headers=headers).status_code == 200
+
+
+def test_a_key_without_it_is_told_what_it_lacks(world):
+    made = key_of(world, "predict", "truth", "read")
+    answer = world.ask("GET", "/rollouts", key=made.key)
+    assert answer.status_code == 403
+    assert answer.json()["error"] == f"key:{made.about.prefix} may not do this: it lacks the scope admin"
+    assert world.who == []
+
+
+def test_a_key_that_has_ended_is_refused(world):
+    made = key_of(world, "admin", expires="10s")
+    revoked = key_of(world, "admin")
+    ControlKeys(world.control, who="kim@desk", wall=lambda: world.now).revoke(revoked.about.prefix)
+    world.keys.refresh()
+    assert world.ask("GET", "/rollouts", key=revoked.key).status_code == 403
+    world.now += 10
+    answer = world.ask("GET", "/rollouts", key=made.key)
+    assert (answer.status_code, answer.headers["www-authenticate"]) == (401, 'Bearer realm="ekiben"')
+    assert "has expired" in answer.json()["error"]
+
+
+def test_each_action_leaves_a_trace_and_reading_leaves_none(world):
+    world.ask("POST", "/rollouts", json=START)
+    world.ask("GET", "/rollouts")
+    world.ask("HEAD", "/rollouts/tiny")
+    world.ask("POST", "/rollouts/tiny/pause", json={"why": "?"})
+    world.ask("POST", "/nothing")
+    world.failure = ZeroDivisionError("odd")
+    world.ask("POST", "/rollouts/tiny/abort")
+    who = "admin-key@192.0.2.7"
+    assert audited(world) == [
+        (who, "POST", "/rollouts", 201),
+        (who, "POST", "/rollouts/{model}/pause", 400),
+        (who, "POST", "", 404),
+        (who, "POST", "/rollouts/{model}/abort", 500),
+    ]
+    assert world.control.events.find(kind="admin")[1].details["model"] == "tiny"
+
+
+def test_who_was_refused_leaves_a_trace_too_but_not_without_end(world):
+    made = key_of(world, "predict")
+    world.ask("GET", "/rollouts", key=made.key)
+    world.ask("POST", "/rollouts/tiny/promote", key="another-key-of-the-tests", json={})
+    for _ in range(30):
+        world.ask("GET", "/keys", key=None)
+    seen = audited(world)
+    assert seen[:3] == [
+        (f"key:{made.about.prefix}@192.0.2.7", "GET", "/rollouts", 403),
+        ("anonymous@192.0.2.7", "POST", "/rollouts/{model}/promote", 403),
+        ("anonymous@192.0.2.7", "GET", "/keys", 401),
+    ]
+    assert len(seen) == 10
+
+
+def test_while_it_cannot_be_said_who_asks_nobody_is_let_in(tmp_path, tiny_artifact):
+    class Unsure(Authenticator):
+        def known(self, headers):
+            raise NotReady("the issuer's keys are not known", retry_after_s=10)
+
+    world = World(tmp_path, tiny_artifact)
+    world.admin._authenticator = Unsure(AdminKey(world.key_file), world.keys)
+    answer = world.ask("GET", "/rollouts")
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "10")
+    assert world.who == []

@@ -97,9 +97,9 @@ def test_events_and_the_route(world):
     assert empty == Route()
     started(world)
     world.ask("POST", "/rollouts/tiny/pause")
-    kinds = [event["kind"] for event in world.ask("GET", "/models/tiny/events").json()]
-    assert kinds == ["started", "paused"]
-    assert [event["id"] for event in world.ask("GET", "/models/tiny/events?after=1").json()] == [2]
-    assert [event["id"] for event in world.ask("GET", "/models/tiny/events?limit=1").json()] == [2]
+    first, second = world.ask("GET", "/models/tiny/events").json()
+    assert [first["kind"], second["kind"]] == ["started", "paused"]
+    assert world.ask("GET", f"/models/tiny/events?after={first['id']}").json() == [second]
+    assert world.ask("GET", "/models/tiny/events?limit=1").json() == [second]
     route = msgspec.convert(world.ask("GET", "/models/tiny/route").json(), Route)
     assert [arm.version for arm in route.arms] == ["2"]

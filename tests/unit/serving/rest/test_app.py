@@ -411,6 +411,8 @@ def test_nothing_is_noted_when_the_log_does_not_want_it(start, registry, tiny_ar
 def test_before_any_model_is_loaded_nothing_answers_and_says_so(registry, tmp_path):
     from prometheus_client import CollectorRegistry
 
+    from ekiben.guards.auth import Authenticator
+    from ekiben.guards.gate import open_gate
     from ekiben.monitoring.metrics import Metrics
     from ekiben.serving.control_link import ControlLink
     from ekiben.serving.host import Host
@@ -418,11 +420,15 @@ def test_before_any_model_is_loaded_nothing_answers_and_says_so(registry, tmp_pa
     from ekiben.state import memory_control
 
     metrics = Metrics(CollectorRegistry())
-    host = Host(["tiny"], registry, memory_control(aliases=registry.aliases), metrics, link=ControlLink(metrics, metrics.wall))
+    control = memory_control(aliases=registry.aliases)
+    host = Host(["tiny"], registry, control, metrics, link=ControlLink(metrics, metrics.wall))
     plane = DataPlane(host, lambda: 0.0)
-    platforms = PlatformRoutes(Settings(home=tmp_path, database_url="sqlite://", workers=1))
+    settings = Settings(home=tmp_path, database_url="sqlite://", workers=1)
+    platforms = PlatformRoutes(settings)
+    gate = open_gate(settings, Authenticator.of(settings, control), metrics.limits, folder=tmp_path)
     app = RestApp(
-        plane, Fallback(), platforms=platforms, models=Repository(host, registry, allowed=False), clock=lambda: 0.0, max_body_bytes=100,
+        plane, Fallback(), gate=gate, platforms=platforms, models=Repository(host, registry, allowed=False),
+        clock=lambda: 0.0, max_body_bytes=100,
         access_log=AccessLog(0, print), tracer=None,
     )  # fmt: skip
     sent = []

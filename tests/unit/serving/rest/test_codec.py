@@ -1,9 +1,12 @@
+import asyncio
+import threading
+
 import pytest
 
 from ekiben.errors import InvalidRequest
 from ekiben.model import InputSpec
 from ekiben.model.signature import Batch, Signature
-from ekiben.serving.rest.codec import rows_payload, untyped
+from ekiben.serving.rest.codec import Decoded, decoded_in_turn, rows_payload, untyped
 
 
 def test_untyped():
@@ -30,3 +33,21 @@ def test_rows_stay_rows_and_tensors_become_arrays():
     assert isinstance(batch, Batch)
     assert batch.columns["t"].tolist() == [[1.0, 2.0]]
     assert rows_payload(tensors, []) == []
+
+
+def test_a_small_body_is_decoded_at_once_and_a_large_one_in_a_thread():
+    threads = []
+
+    class Noting:
+        def decode(self, body, headers):
+            threads.append(threading.current_thread())
+            if body.startswith(b"bad"):
+                raise InvalidRequest("bad")
+            return Decoded([len(body)])
+
+    for size in (10, 10_000_000):
+        assert asyncio.run(decoded_in_turn(Noting(), bytes(size), {})).payload == [size]
+        with pytest.raises(InvalidRequest):
+            asyncio.run(decoded_in_turn(Noting(), b"bad" + bytes(size), {}))
+
+    assert [thread is threading.main_thread() for thread in threads] == [True, True, False, False]

@@ -17,6 +17,7 @@ from ekiben.errors import (
     PayloadTooLarge,
     PredictionFailed,
     QueueFull,
+    ReadTimeout,
     RequestError,
     RowError,
     UnknownModel,
@@ -251,6 +252,7 @@ def test_request_ids():
         (UnknownModel("no"), 404, []),
         (MethodNotAllowed("no", "GET, HEAD"), 405, [(b"allow", b"GET, HEAD")]),
         (NotAcceptable("no"), 406, []),
+        (ReadTimeout("slow"), 408, []),
         (PayloadTooLarge("no"), 413, []),
         (UnsupportedMediaType("no"), 415, []),
         (InvalidRows([FAULT]), 422, []),
@@ -264,7 +266,7 @@ def test_request_ids():
 def test_each_error_has_its_status_and_all_have_one_form(error, status, headers):
     response = error_response(error)
     assert response.status == status
-    assert response.headers == headers
+    assert response.headers == [(b"x-content-type-options", b"nosniff"), *headers]
     body = json.loads(response.body)
     assert body["error"] == str(error)
     assert set(body) == ({"error", "details"} if error.details else {"error"})
@@ -290,3 +292,19 @@ def test_an_answer_tells_its_length_and_whether_to_come_back_over_this_connectio
     assert headers[b"content-length"] == b"7"
     assert headers[b"content-type"] == b"application/json"
     assert headers.get(b"connection") == expected
+
+
+@pytest.mark.parametrize(("status", "version", "closes"), [(408, "1.1", True), (413, "1.1", True), (413, "2", False), (404, "1.1", False)])
+def test_an_answer_to_a_body_that_was_not_read_ends_the_connection(status, version, closes):
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    asyncio.run(respond({"http_version": version}, send, Response(status, b"{}")))
+
+    assert ((b"connection", b"close") in sent[0]["headers"]) == closes
+
+
+def test_no_browser_takes_an_error_for_a_page():
+    assert (b"x-content-type-options", b"nosniff") in error_response(InvalidRequest("<script>")).headers
