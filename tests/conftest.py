@@ -31,6 +31,13 @@ settings.register_profile("ekiben", deadline=None)
 settings.load_profile("ekiben")
 
 
+def pytest_collection_modifyitems(items):
+    """Tests that start processes take turns in one of pytest's workers; all others run beside them."""
+    for item in items:
+        if item.get_closest_marker("processes"):
+            item.add_marker(pytest.mark.xdist_group("processes"))
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _homes(tmp_path_factory):
     """No test writes into the home folders of the person who runs it."""

@@ -24,7 +24,6 @@ from load_tests.bench.contestants import (
     DEFAULT_PEERS,
     PEERS,
     PROJECT,
-    UNLOGGED,
     Contestant,
     Workplace,
     contestants,
@@ -36,11 +35,13 @@ from load_tests.bench.models import BenchModel, make_models
 from load_tests.bench.programs import LoadGeneratorMissing, ensure_program
 from load_tests.bench.protocols import GRPC, PROTOCOLS
 from load_tests.bench.race import Course, Race
+from load_tests.bench.remembering import RememberingTrial
 from load_tests.bench.report import tables
 from load_tests.bench.results import Failure, Results
 from load_tests.bench.routing import RoutingTrial
 from load_tests.bench.servers import server_environ
-from load_tests.bench.sides import SHADOWED_MODELS, SIDES
+from load_tests.bench.sides import CACHED, CACHED_MODEL, SHADOWED_MODELS, SIDES, TWIN_MODELS
+from load_tests.bench.twins import TwinsTrial
 
 MODELS: Final = ("tabular", "mlp", "wide")
 _FILE_WIDTH: Final = 160
@@ -155,14 +156,15 @@ class _Work(msgspec.Struct, frozen=True):
 def _prepare(course: Course, results: Results, *, folder: Path, cache: Path, console: Console) -> _Work:
     field = {name: contestant for name, contestant in contestants().items() if name in course.peers}
     wanted = [name for name in course.models if course.has_race or name in SHADOWED_MODELS]
+    wanted += [CACHED_MODEL] if CACHED in course.sides else []
     wanted += ["heavy"] if course.has_race and course.with_overload else []
     has_store = False
     with console.status("making the models"):
-        models = make_models(folder / "onnx", wanted)
-        if {"ekiben", UNLOGGED} & field.keys() or course.sides:
+        models = make_models(folder / "onnx", list(dict.fromkeys(wanted)))
+        if "ekiben" in field or course.sides:
             has_store = _fill_store(models, folder, results)
     if not has_store:
-        field = {name: contestant for name, contestant in field.items() if name not in ("ekiben", UNLOGGED)}
+        field = {name: contestant for name, contestant in field.items() if name != "ekiben"}
     pythons = {}
     for name in [name for name, contestant in field.items() if contestant.environment]:
         with console.status(f"building the environment of {name}, the first time only"):
@@ -174,7 +176,9 @@ def _prepare(course: Course, results: Results, *, folder: Path, cache: Path, con
                 del field[name]
                 results.failures.append(Failure(peer=name, model="", workers=0, round=0, problem=str(e)))
     ekiben_models = {name: ekiben_store.models_folder(folder, name) for name in models}
-    return _Work(field, models, Workplace(folder=folder, pythons=pythons, ekiben_models=ekiben_models), has_store)
+    twins = {name: ekiben_store.twins_folder(folder, name) for name in TWIN_MODELS}
+    place = Workplace(folder=folder, pythons=pythons, ekiben_models=ekiben_models, ekiben_twins=twins)
+    return _Work(field, models, place, has_store)
 
 
 def _race(course: Course, results: Results, work: _Work, programs: tuple[str, str], console: Console) -> None:
@@ -183,9 +187,9 @@ def _race(course: Course, results: Results, work: _Work, programs: tuple[str, st
     race.run(results)
     if course.sides and work.has_store:
         control = open_control(load_settings(ekiben_environ(work.place.folder)))
-        RoutingTrial(
-            course, server=ekiben_on_trial(), models=work.models, place=work.place, control=control, wrk=wrk, say=console.print
-        ).run(results)
+        server, models, place, say = ekiben_on_trial(), work.models, work.place, console.print
+        for trial in (TwinsTrial, RoutingTrial, RememberingTrial):
+            trial(course, server=server, models=models, place=place, control=control, wrk=wrk, say=say).run(results)
 
 
 def _fill_store(models: dict[str, BenchModel], folder: Path, results: Results) -> bool:

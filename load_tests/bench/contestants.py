@@ -15,13 +15,11 @@ from load_tests.bench.sides import SIDES
 
 PEERS_FOLDER: Final = Path(__file__).resolve().parent / "peers"
 PROJECT: Final = PEERS_FOLDER.parents[2]
-UNLOGGED: Final = "ekiben-unlogged"
-# It comes right before Ekiben, which is asked first as it is: so the two loads that are compared are neighbours in time.
 PEERS: Final = (
-    UNLOGGED, "ekiben", *SIDES, "bentoml", "fastapi", "litserve", "mlserver", "kserve", "triton",
+    "ekiben", *SIDES, "bentoml", "fastapi", "litserve", "mlserver", "kserve", "triton",
     "echo", "onnx-ceiling", "grpc-echo", "raw",
 )  # fmt: skip
-DEFAULT_PEERS: Final = (UNLOGGED, "ekiben", *SIDES, "bentoml", "fastapi", "echo", "onnx-ceiling", "grpc-echo", "raw")
+DEFAULT_PEERS: Final = ("ekiben", *SIDES, "bentoml", "fastapi", "echo", "onnx-ceiling", "grpc-echo", "raw")
 
 
 class Workplace(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,11 +29,13 @@ class Workplace(msgspec.Struct, frozen=True, kw_only=True):
         folder: The run's temporary folder.
         pythons: Environment → its interpreter, for those that were needed.
         ekiben_models: Model → the models folder of the Ekiben that serves it.
+        ekiben_twins: Model → that of the Ekiben that serves it and its twins.
     """
 
     folder: Path
     pythons: dict[str, Path]
     ekiben_models: dict[str, Path]
+    ekiben_twins: dict[str, Path] = {}
 
 
 class Start(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,7 +86,6 @@ def contestants() -> dict[str, Contestant]:
     """All servers, by name."""
     all_of_them = (
         _ekiben(),
-        _unlogged(),
         Contestant(
             name="bentoml",
             command=lambda start: _bentoml("bentoml_service:Bench", start.port),
@@ -133,18 +132,6 @@ def ekiben_on_trial() -> Contestant:
     """Ekiben for routes that belong to no rollout: without the controller, which would end them."""
     ekiben = _ekiben()
     return msgspec.structs.replace(ekiben, environ=lambda start: ekiben.environ(start) | {"EKIBEN_CONTROLLER": "off"})
-
-
-def _unlogged() -> Contestant:
-    """Ekiben without the inference log, asked for what shows its cost: in its first protocol, a row each."""
-    ekiben = _ekiben()
-    return msgspec.structs.replace(
-        ekiben,
-        name=UNLOGGED,
-        environ=lambda start: ekiben.environ(start) | {"EKIBEN_LOG": "off"},
-        protocols=(msgspec.structs.replace(ekiben.protocols[0], takes_rows=False),),
-        is_overloaded=False,
-    )
 
 
 def _plain(name: str, app: str, *, environment: str = "", runs_model: bool = True) -> Contestant:

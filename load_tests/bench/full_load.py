@@ -73,6 +73,7 @@ class FullLoad:
         wrk: The path of the load generator.
         seconds: How long other loads are; the turns of a side take about twice as long together.
         say: Shows a line of progress.
+        bodies: What is sent, in turn; None for what the model has.
         wall: Seconds since the epoch.
         sleep: Waits for so many seconds.
     """
@@ -85,6 +86,7 @@ class FullLoad:
         wrk: str,
         seconds: float,
         say: Callable[[str], None],
+        bodies: Sequence[bytes] | None = None,
         wall: Callable[[], float] = time.time,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -94,6 +96,7 @@ class FullLoad:
         # In pairs: one through the sides and one back.
         self._passes = 2 * max(1, round(seconds / (TURN_S + _SWITCH_S)))
         self._say = say
+        self._bodies = bodies
         self._wall = wall
         self._sleep = sleep
         self._cores = os.cpu_count() or 1
@@ -136,7 +139,8 @@ class FullLoad:
     def _begin(self, served: Served, connections: int, *, at_most_s: int) -> LastingLoad:
         protocol = served.heat.contestant.protocols[0]
         bodies = self._place.folder / "bodies"
-        write_bodies(bodies, [asked.body for asked in protocol.requests(served.heat.model)])
+        sent = self._bodies
+        write_bodies(bodies, [asked.body for asked in protocol.requests(served.heat.model)] if sent is None else sent)
         return LastingLoad(self._wrk, served.url(protocol), bodies, connections=connections, at_most_s=at_most_s)
 
     def _turn(self, served: Served, switch: RouteSwitch, load: LastingLoad, side: str) -> Turn:

@@ -9,17 +9,16 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from load_tests.bench.contestants import UNLOGGED
 from load_tests.bench.figures import median_or_none
 from load_tests.bench.overload import DEADLINE_MS
 from load_tests.bench.protocols import DATA, GRPC, REST, V2_BINARY, V2_JSON
+from load_tests.bench.remembering_promises import judge_remembering
 from load_tests.bench.results import LoadRecord, OverloadRecord, Promise, Results
 from load_tests.bench.routing_promises import judge_routing
+from load_tests.bench.twins_promises import judge_twins
 
 OURS: Final = "ekiben"
 OVERLOAD_TIMES: Final = 4.0
-LOG_PERCENT: Final = 90.0
-_LOGGED_MODELS: Final = ("tabular", "mlp")
 _THROUGHPUT: Final = (("bentoml", "BentoML's own batchable API", 10.0), ("fastapi", "FastAPI + ONNX Runtime", 2.0))
 _CEILING: Final = "onnx-ceiling"
 Case = tuple[int, int]
@@ -63,11 +62,12 @@ def judge(results: Results) -> list[Promise]:
         *chain.from_iterable(_throughput(results, case) for case in _or_none(loaded)),
         *(_latency(results, workers) for workers in _or_none(alone)),
         *chain.from_iterable(_by_protocol(results.loads, promised) for promised in _BY_PROTOCOL),
-        *chain.from_iterable(_log(results.loads, model) for model in _LOGGED_MODELS),
         _no_refusals(results),
         *(_compute_bound(results, rows_each) for rows_each in sorted({r.rows_each for r in results.loads if r.model == "mlp"} or {1})),
         *chain.from_iterable(_overload(results, workers) for workers in _or_none(overloaded)),
         *judge_routing(results),
+        *judge_twins(results),
+        *judge_remembering(results),
     ]
 
 
@@ -101,22 +101,6 @@ def _by_protocol(loads: list[LoadRecord], promised: _Against) -> list[Promise]:
             unit="x",
         )
         for case in _or_none(sorted(case for case in ours & theirs if case[1] > 1))
-    ]
-
-
-def _log(loads: list[LoadRecord], model: str) -> list[Promise]:
-    """What the inference log leaves of the throughput, for each number of workers and connections at which both were measured."""
-    pair = ((OURS, REST), (UNLOGGED, REST))
-    ours, theirs = ({(r.workers, r.connections) for r in loads if (r.peer, r.protocol) == a and r.model == model} for a in pair)
-    return [
-        Promise(
-            promise=f"log, {model}: rps with the inference log, of those without",
-            where="" if case is None else f"{_counted(case[0], 'worker')}, {_counted(case[1], 'connection')}",
-            found=None if case is None else _percent(_ratio_of(loads, model, pair, case)),
-            target=LOG_PERCENT,
-            unit="%",
-        )
-        for case in _or_none(sorted(ours & theirs))
     ]
 
 

@@ -7,13 +7,12 @@ from typing import Final
 
 from rich.table import Table
 
-from load_tests.bench.contestants import UNLOGGED
 from load_tests.bench.figures import median, summed
 from load_tests.bench.protocols import DATA, GRPC, REST, V2_BINARY, V2_JSON
 from load_tests.bench.raw_session import BATCHES
 from load_tests.bench.results import QUIET_PERCENT, Failure, LoadRecord, OverloadRecord, Promise, RawRecord, Results, ShadowRecord
 from load_tests.bench.routing_promises import over_plain, rate
-from load_tests.bench.sides import A_A, PLAIN, ROUTED, SHADOWED, SPLIT
+from load_tests.bench.sides import A_A, CACHED, GUARDED, PLAIN, ROUTED, SHADOWED, SPLIT, UNLOGGED
 
 NAMES: Final = {
     PLAIN: "Ekiben",
@@ -21,7 +20,9 @@ NAMES: Final = {
     A_A: "Ekiben, A/A split",
     SPLIT: "Ekiben, split",
     SHADOWED: "Ekiben, shadow",
+    CACHED: "Ekiben, cache",
     UNLOGGED: "Ekiben, no log",
+    GUARDED: "Ekiben, guards on",
     "bentoml": "BentoML batchable",
     "fastapi": "FastAPI + ONNX",
     "litserve": "LitServe",
@@ -54,9 +55,15 @@ def tables(results: Results, promises: list[Promise]) -> list[Table]:
     if results.overloads:
         made.append(_overload_table(results.overloads))
     if results.routed:
-        made.append(_routed_table(results.routed))
+        made.append(_sides_table(f"{results.routed[0].model}, a route and none, in turns under one load", results.routed))
     if results.shadows:
         made.append(_shadow_table(results.shadows))
+    for model in dict.fromkeys(r.model for r in results.twins):
+        chosen = [r for r in results.twins if r.model == model]
+        made.append(_sides_table(f"{model}, served several times by one server, asked in turns", chosen))
+    for percent in dict.fromkeys(r.repeats_percent for r in results.cached):
+        chosen = [r for r in results.cached if r.repeats_percent == percent]
+        made.append(_sides_table(f"{chosen[0].model}, {percent} % of the requests repeat: a cache and none, in turns", chosen))
     if results.failures:
         made.append(_failure_table(results.failures))
     made.append(promise_table(promises))
@@ -159,9 +166,9 @@ def _overload_table(records: list[OverloadRecord]) -> Table:
     return table
 
 
-def _routed_table(records: list[LoadRecord]) -> Table:
-    title = f"{records[0].model}, one server with a route and without, in turns under one load; errors: of all turns"
-    numbers = ("workers", "connections", "rps", "of no route %", "p50 ms", "p99 ms", "CPU µs/request", "noise %", "turns")
+def _sides_table(what: str, records: list[LoadRecord]) -> Table:
+    title = f"{what}; errors: of all turns"
+    numbers = ("workers", "connections", "rps", "of that without %", "p50 ms", "p99 ms", "CPU µs/request", "noise %", "turns")
     table = _table(title, "server", numbers=numbers, last="errors by status")
     for workers, connections in sorted({(r.workers, r.connections) for r in records}):
         here = [r for r in records if (r.workers, r.connections) == (workers, connections)]

@@ -41,6 +41,7 @@ class LoadRecord(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         rows_each: Rows in each request.
         protocol: How it was asked; see `protocols`.
+        repeats_percent: Requests that asked what was asked before, where that was looked at.
     """
 
     peer: str
@@ -52,6 +53,7 @@ class LoadRecord(msgspec.Struct, frozen=True, kw_only=True):
     cpu: CpuUse
     rows_each: int = 1
     protocol: str = "rest"
+    repeats_percent: int | None = None
 
     @property
     def is_quiet(self) -> bool:
@@ -179,6 +181,8 @@ class Results(msgspec.Struct, kw_only=True):
     Attributes:
         routed: Closed loops on one Ekiben without and with routes; ``peer`` is the side.
         shadows: Open loops on one, without and with a shadow.
+        cached: Closed loops on one, without and with a cache.
+        twins: Closed loops on one that serves a model several times: as it is, without the log, with all guards.
     """
 
     started: str
@@ -189,4 +193,6 @@ class Results(msgspec.Struct, kw_only=True):
     overloads: list[OverloadRecord] = []
     routed: list[LoadRecord] = []
     shadows: list[ShadowRecord] = []
+    cached: list[LoadRecord] = []
+    twins: list[LoadRecord] = []
     failures: list[Failure] = []

@@ -7,25 +7,18 @@ left out first where there is no room for it.
 from __future__ import annotations
 
 import math
-import os
-import time
-from collections.abc import Callable
 from typing import Final
 
 import msgspec
 
-from ekiben.state.control import Control
 from ekiben.state.windows import Window
-from load_tests.bench.contestants import Contestant, Workplace
 from load_tests.bench.figures import percentile
 from load_tests.bench.full_load import FullLoad
 from load_tests.bench.heats import Heat, Served, noting_failure, serving
-from load_tests.bench.models import BenchModel
 from load_tests.bench.open_loop import Outcome
 from load_tests.bench.overload import open_loop_plan, run_open_loop
 from load_tests.bench.procfs import CpuUse, cpu_use
 from load_tests.bench.programs import LoadGeneratorFailed
-from load_tests.bench.race import Course
 from load_tests.bench.results import Load, Results, ShadowRecord
 from load_tests.bench.route_switch import RouteSwitch
 from load_tests.bench.sides import (
@@ -39,6 +32,7 @@ from load_tests.bench.sides import (
     route_of,
     there_and_back,
 )
+from load_tests.bench.trial import Trial
 from load_tests.bench.wrk import run_wrk, write_bodies
 
 SETTLE_S: Final = 1.0
@@ -53,44 +47,8 @@ _WRITTEN_S: Final = 2.0
 """Workers write once a second what happened."""
 
 
-class RoutingTrial:
-    """Measures the routes of a course.
-
-    Args:
-        course: What to measure.
-        server: Ekiben, with nobody in it who ends what has no rollout.
-        models: The models, by name.
-        place: Where the server finds what it needs.
-        control: The control database that it looks at.
-        wrk: The path of the load generator for HTTP/1.1.
-        say: Shows a line of progress.
-        wall: Seconds since the epoch.
-        sleep: Waits for so many seconds.
-    """
-
-    def __init__(
-        self,
-        course: Course,
-        *,
-        server: Contestant,
-        models: dict[str, BenchModel],
-        place: Workplace,
-        control: Control,
-        wrk: str,
-        say: Callable[[str], None],
-        wall: Callable[[], float] = time.time,
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> None:
-        self._course = course
-        self._server = server
-        self._models = models
-        self._place = place
-        self._control = control
-        self._wrk = wrk
-        self._say = say
-        self._wall = wall
-        self._sleep = sleep
-        self._cores = os.cpu_count() or 1
+class RoutingTrial(Trial):
+    """Measures the routes of a course."""
 
     def run(self, results: Results) -> None:
         """Measures everything and adds it to the results; a server that fails is taken down, and the others go on."""

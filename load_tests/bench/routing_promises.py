@@ -31,10 +31,15 @@ def judge_routing(results: Results) -> list[Promise]:
 
 
 def over_plain(routed: Sequence[LoadRecord], side: str, case: Case) -> float | None:
-    """A side's requests a second over those without a route in the same round; the median over the rounds, quiet ones if any."""
+    """A side's requests a second over those of the plain one, see `ratio_of`."""
+    return ratio_of(routed, side, case)
+
+
+def ratio_of(records: Sequence[LoadRecord], side: str, case: Case, *, base: str = PLAIN) -> float | None:
+    """A side's requests a second over those of another in the same round; the median over the rounds, quiet ones if any."""
     ratios = []
-    for turns in _quiet_rounds(r for r in routed if (r.workers, r.connections) == case and r.peer in (PLAIN, side)):
-        theirs, ours = (rate([r for r in turns if r.peer == name]) for name in (PLAIN, side))
+    for turns in _quiet_rounds(r for r in records if (r.workers, r.connections) == case and r.peer in (base, side)):
+        theirs, ours = (rate([r for r in turns if r.peer == name]) for name in (base, side))
         if theirs and ours is not None:
             ratios.append(ours / theirs)
     return median_or_none(ratios)

@@ -20,17 +20,29 @@ ROUTED: Final = "ekiben-routed"
 A_A: Final = "ekiben-aa"
 SPLIT: Final = "ekiben-split"
 SHADOWED: Final = "ekiben-shadow"
-SIDES: Final = (ROUTED, A_A, SPLIT, SHADOWED)
+CACHED: Final = "ekiben-cached"
+UNLOGGED: Final = "ekiben-unlogged"
+GUARDED: Final = "ekiben-guarded"
+SIDES: Final = (ROUTED, A_A, SPLIT, SHADOWED, CACHED, UNLOGGED, GUARDED)
 IN_CLOSED_LOOP: Final = (ROUTED, A_A, SPLIT)
 """Those that are measured at full load; a shadow is the first thing that is left out there, and would show nothing."""
 
 ROUTED_MODEL: Final = "tabular"
+TWIN_MODELS: Final = ("tabular", "mlp")
+"""What is served with and without the inference log and the guards."""
+
 SHADOWED_MODELS: Final = ("tabular", "mlp")
+CACHED_MODEL: Final = "heavy"
+"""A row takes it milliseconds: a cache is for such models."""
+
 SHARE_OF_CAPACITY: Final = 0.1
 """The rate at which a shadow is measured: a worker, its shadow and the load generator have room on two cores."""
 
 CHAMPION_VERSION: Final = "bench"
 SECOND_VERSION: Final = "bench-2"
+CACHED_VERSION: Final = "bench-cached"
+"""Of the same files as the champion, and with a cache."""
+
 _RULE: Final = HeaderRule("beta", CHALLENGER_ARM, (HeaderCondition("x-beta", "exact", "on"),))
 """A rule that no request of the benchmark fits: every request is looked at, and none is decided by it."""
 
@@ -56,6 +68,7 @@ def on_trial(side: str) -> OnTrial | None:
         A_A: OnTrial(CHAMPION_VERSION, CHALLENGER_ARM, 50.0),
         SPLIT: OnTrial(SECOND_VERSION, CHALLENGER_ARM, 50.0),
         SHADOWED: OnTrial(SECOND_VERSION, SHADOW, 100.0),
+        CACHED: OnTrial(CACHED_VERSION, CHALLENGER_ARM, 100.0),
     }.get(side)
 
 
@@ -64,7 +77,8 @@ def route_of(side: str, model: str) -> Route | None:
 
     The routed side is the router alone: every request is looked at, its key hashed, and another arm answers it, which is the same
     version, so batches are as full as without and hold one arm. The A/A split has both arms of one version in one batch, the split
-    two versions and two batches. All belong to a rollout, so that their answers are kept to be joined with ground truth.
+    two versions and two batches. On the cached side a version that remembers its answers gives all of them. All belong to a rollout, so
+    that their answers are kept to be joined with ground truth.
 
     Args:
         side: ``ekiben``, or one of `SIDES`.

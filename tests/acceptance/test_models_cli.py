@@ -30,7 +30,12 @@ TABLE = pd.DataFrame({"amount": NUMBERS[:, 0].astype(float), "city": ["Kyoto", "
 def person(tmp_path_factory):
     """Someone with a folder of their own who types commands."""
     home = tmp_path_factory.mktemp("person")
-    homes = {"BENTOML_HOME": str(home / "bentoml"), "EKIBEN_HOME": str(home / ".ekiben"), "BENTOML_DO_NOT_TRACK": "1"}
+    homes = {
+        "BENTOML_HOME": str(home / "bentoml"),
+        "EKIBEN_HOME": str(home / ".ekiben"),
+        "BENTOML_DO_NOT_TRACK": "1",
+        "EKIBEN_TRUST_PICKLE": "on",  # this person made the models
+    }
 
     class Person:
         folder = home
