@@ -61,26 +61,12 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
-import numpy.typing as npt
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, values
 from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from ekiben.errors import (
-    DeadlineExceeded,
-    Forbidden,
-    InvalidRequest,
-    InvalidRows,
-    MethodNotAllowed,
-    NotAcceptable,
-    NotReady,
-    PayloadTooLarge,
-    RequestError,
-    TooManyRequests,
-    Unauthenticated,
-    UnsupportedMediaType,
-)
 from ekiben.model.rollout_spec import QualitySpec
+from ekiben.monitoring.arm_metrics import ArmMetrics
 from ekiben.monitoring.cache_metrics import CacheMetrics
 from ekiben.monitoring.guard_metrics import GuardMetrics
 from ekiben.monitoring.limit_metrics import LimitMetrics
@@ -89,8 +75,6 @@ _SECONDS = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25,
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 _LABELS = ("model", "version")
 _ARM_LABELS = (*_LABELS, "arm")
-STATUSES = ("ok", "invalid", "refused", "expired", "failed")
-"""How a request ends."""
 PHASES = ("input", "infer")
 """Of a batch: its rows are gathered and checked, then predicted."""
 
@@ -276,101 +260,3 @@ class VersionMetrics:
             metrics.request_compute.labels(*names, phase).inc(seconds)
         self._spent_on_requests[:] = 0.0, 0.0
         self._last_batch = 0.0
-
-
-class ArmMetrics:
-    """The collectors of one arm of a version."""
-
-    def __init__(self, metrics: Metrics, model: str, version: str, arm: str, labels: Sequence[str], *, budget_s: float) -> None:
-        self._metrics = metrics
-        self._names = (model, version, arm)
-        self._budget_s = budget_s
-        self._over_budget = metrics.over_budget.labels(*self._names)
-        # All from the start: of a series that begins with its first failures, Prometheus takes these for nothing.
-        self._ok, *_ = [metrics.predictions.labels(*self._names, status) for status in STATUSES]
-        self._latency = metrics.latency.labels(*self._names)
-        self._failed_seconds = metrics.failed_seconds.labels(*self._names)
-        self._classes = [metrics.distribution.labels(*self._names, label) for label in labels]
-        self._has_weight = False
-        self._latencies: list[float] = []
-        self._predicted: list[npt.NDArray[np.intp]] = []
-
-    def answered(self, latencies: Sequence[float]) -> None:
-        """Requests were answered, one for each latency, seconds from arrival to answer."""
-        self._latencies += latencies
-
-    def classes(self, class_index: npt.NDArray[np.intp]) -> None:
-        """Counts the predicted class of each row."""
-        self._predicted.append(class_index)
-
-    def write(self) -> tuple[int, int]:
-        """Writes what was gathered since the last time; returns how many were answered, and how many of them over the budget."""
-        latencies, self._latencies = self._latencies, []
-        over = 0
-        if latencies:
-            over = int(np.count_nonzero(np.asarray(latencies) > self._budget_s))
-            self._ok.inc(len(latencies))
-            self._latency.observe_many(latencies)
-            self._over_budget.inc(over)
-        if self._predicted:
-            predicted, self._predicted = self._predicted, []
-            counts = np.bincount(np.concatenate(predicted), minlength=len(self._classes)).tolist()
-            for child, count in zip(self._classes, counts, strict=True):
-                if count:
-                    child.inc(count)
-        return len(latencies), over
-
-    def failed(self, errors: Iterable[RequestError], seconds: float) -> None:
-        """Requests that ended without a prediction, and took so many seconds together."""
-        self._failed_seconds.inc(max(seconds, 0.0))  # a counter never falls
-        for error in errors:
-            self._metrics.predictions.labels(*self._names, status_of(error)).inc()
-            self._metrics.errors.labels(*self._names, type(error).__name__).inc()
-
-    def cancelled(self) -> None:
-        """A request's client hung up while it was queued."""
-        self._metrics.guards.cancelled.labels(*self._names).inc()
-
-    def fell_back(self) -> None:
-        """The champion answers a request that failed here."""
-        self._metrics.fallbacks.labels(*self._names).inc()
-
-    def compared(self, rows: int, agreed: int) -> None:
-        """A shadow's rows were compared with the champion's, and so many had the same prediction."""
-        shadow_rows, names = self._metrics.shadow_rows, self._names[:2]
-        shadow_rows.labels(*names, "agreed").inc(agreed)
-        shadow_rows.labels(*names, "differed").inc(rows - agreed)
-
-    def dropped(self, rows: int) -> None:
-        """A shadow's rows were left out."""
-        self._metrics.shadow_rows.labels(*self._names[:2], "dropped").inc(rows)
-
-    def weight(self, percent: float) -> None:
-        """The arm has so much of the traffic."""
-        self._has_weight = True
-        self._metrics.weight.labels(*self._names).set(percent)
-
-    def no_weight(self) -> None:
-        """The arm is gone, and what was said of its traffic is over."""
-        if self._has_weight:
-            self.weight(0.0)
-
-
-_STATUS: dict[type[RequestError], str] = {
-    InvalidRequest: "invalid",
-    InvalidRows: "invalid",
-    UnsupportedMediaType: "invalid",
-    PayloadTooLarge: "invalid",
-    MethodNotAllowed: "invalid",
-    NotAcceptable: "invalid",
-    NotReady: "refused",
-    TooManyRequests: "refused",
-    Unauthenticated: "refused",
-    Forbidden: "refused",
-    DeadlineExceeded: "expired",
-}
-
-
-def status_of(error: RequestError) -> str:
-    """The status label of a request that ended with this error."""
-    return next((status for kind, status in _STATUS.items() if isinstance(error, kind)), "failed")

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from ekiben.errors import RequestError
 from ekiben.model.outputs import Outputs
-from ekiben.monitoring.metrics import ArmMetrics, status_of
+from ekiben.monitoring.arm_metrics import ArmMetrics, status_of
 from ekiben.serving.batch_run import Answer
 from ekiben.state.histogram import Histogram
 from ekiben.state.truth import Exposure

@@ -35,6 +35,7 @@ _PROBLEMS: Final = {
     "403": "The key is none of this server's, or does not allow the admin API.",
     "404": "There is no such model, version, rollout or API key.",
     "405": "The path takes other methods, see Allow.",
+    "408": "The request did not come whole in time.",
     "409": "Somebody else changed it meanwhile, or another rollout of the model is active.",
     "413": "The body is too large.",
     "415": "The body is not JSON, or compressed in a way that is not read.",

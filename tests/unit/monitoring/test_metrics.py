@@ -23,7 +23,8 @@ from ekiben.errors import (
     UnsupportedMediaType,
 )
 from ekiben.model.rollout_spec import QualitySpec
-from ekiben.monitoring.metrics import BatchedHistogram, Metrics, status_of
+from ekiben.monitoring.arm_metrics import status_of
+from ekiben.monitoring.metrics import BatchedHistogram, Metrics
 from ekiben.monitoring.workers import forget_dead_workers
 
 NO_TIME = (0.0, 0.0)
