@@ -1,11 +1,12 @@
 """The path of one request, for every transport.
 
-    transport: read the head ─▶ Gate.enter() ─▶ admit() ─▶ read and decode the body ─▶ Gate.rows() ─▶ identify() ─▶ infer() ─▶ encode ─▶ client
+    transport: read the head ─▶ Gate.enter() ─▶ admit() ─▶ read and decode the body ─▶ Gate.rows() ─▶ identify() ─▶ infer() ─▶ encode
 
-`ekiben.guards.gate` says who may ask, and how often. `DataPlane.admit` decides with nothing but the head of the request: does the model exist, which arm answers, and can it answer
-in time? What is refused costs no decoding. `DataPlane.identify` gives the request its id and, where the routing key is in the
-body or is the id, its arm. `DataPlane.infer` hands the rows to the version's batcher and waits for its answer; where an arm on
-trial fails, the champion answers; where the champion counts as broken, what its spec names answers in its place.
+`ekiben.guards.gate` says who may ask, and how often. `DataPlane.admit` decides with nothing but the head of the request: does the
+model exist, which arm answers, and can it answer in time? What is refused costs no decoding. `DataPlane.identify` gives the request
+its id and, where the routing key is in the body or is the id, its arm. `DataPlane.infer` hands the rows to the version's batcher and
+waits for its answer; where an arm on trial fails, the champion answers; where the champion counts as broken, what its spec names
+answers in its place.
 """
 
 from __future__ import annotations
