@@ -31,6 +31,7 @@ settings.register_profile("ekiben", deadline=None)
 settings.load_profile("ekiben")
 
 
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist looks at the groups when its own turn comes
 def pytest_collection_modifyitems(items):
     """Tests that start processes take turns in one of pytest's workers; all others run beside them."""
     for item in items:
