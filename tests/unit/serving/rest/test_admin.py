@@ -100,7 +100,7 @@ def test_a_path_may_end_with_a_slash_and_a_get_may_be_a_head(world):
         (b'{"model": "tiny", "to": "2"}', {"content-encoding": "br"}, 415, "'br'"),
         (b"no gzip", {"content-encoding": "gzip"}, 400, "gzip"),
         (b" " * 4001, {}, 413, "4001 bytes"),
-        (gzip.compress(b" " * 4001), {"content-encoding": "gzip"}, 413, "4000 bytes"),
+        (gzip.compress(b" " * 4001, mtime=0), {"content-encoding": "gzip"}, 413, "4000 bytes"),
     ],
 )
 def test_a_body_that_is_wrong(world, content, headers, status, error):
