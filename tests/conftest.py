@@ -31,12 +31,10 @@ settings.register_profile("ekiben", deadline=None)
 settings.load_profile("ekiben")
 
 
-@pytest.hookimpl(tryfirst=True)  # pytest-xdist looks at the groups when its own turn comes
-def pytest_collection_modifyitems(items):
+def pytest_itemcollected(item):
     """Tests that start processes take turns in one of pytest's workers; all others run beside them."""
-    for item in items:
-        if item.get_closest_marker("processes"):
-            item.add_marker(pytest.mark.xdist_group("processes"))
+    if item.get_closest_marker("processes"):
+        item.add_marker(pytest.mark.xdist_group("processes"))
 
 
 @pytest.fixture(autouse=True, scope="session")
