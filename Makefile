@@ -35,7 +35,7 @@ demo: $(VENV)/.installed
 	@exec $(BIN)/python -m load_tests.demo $(DEMO_ARGS)
 
 test: $(VENV)/.installed
-	@$(BIN)/python -m pytest -n auto --dist loadgroup --cov --cov-report=term:skip-covered $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n auto --dist loadscope --cov --cov-report=term:skip-covered $(PYTEST_ARGS)
 
 bench: $(VENV)/.installed
 	@$(BIN)/python -m load_tests.bench --peers ekiben,$(ROUTES),$(PEERS),echo,onnx-ceiling,grpc-echo,raw $(BENCH_ARGS)

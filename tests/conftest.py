@@ -31,10 +31,16 @@ settings.register_profile("ekiben", deadline=None)
 settings.load_profile("ekiben")
 
 
-def pytest_itemcollected(item):
-    """Tests that start processes take turns in one of pytest's workers; all others run beside them."""
-    if item.get_closest_marker("processes"):
-        item.add_marker(pytest.mark.xdist_group("processes"))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Tests of real processes take turns in one of pytest's workers; all others run beside them, wherever there is room."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class OneWithProcesses(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            return "processes" if nodeid.startswith(("tests/integration/", "tests/acceptance/")) else nodeid
+
+    return OneWithProcesses(config, log)
 
 
 @pytest.fixture(autouse=True, scope="session")
