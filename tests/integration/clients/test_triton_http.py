@@ -255,7 +255,7 @@ def test_the_asyncio_client(address):
 
 
 def test_a_client_that_gives_up_leaves_the_server_whole(address):
-    turns = inputs_of(triton, {"turns": np.array([[300]])})
+    turns = inputs_of(triton, {"turns": np.array([[3000]])})
     with triton.InferenceServerClient(address, network_timeout=0.05) as hasty, pytest.raises(TimeoutError):
         hasty.infer("spin", turns)
     started = time.monotonic()
