@@ -128,7 +128,7 @@ class RestApp:
         for (model, version), served in snapshot.loaded.items():
             routes[f"/v1/models/{model}/versions/{version}:predict"] = InferRoute(self, model, version, V1Codec(served))
             routes[f"/v2/models/{model}/versions/{version}/infer"] = InferRoute(self, model, version, V2Codec(served))
-        routes |= self._platforms.routes(snapshot, partial(InferRoute, self))
+        routes |= self._platforms.routes(snapshot, partial(InferRoute, self), self._let_in_to_predict)
         self._routes = routes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -215,6 +215,9 @@ class RestApp:
         """
         if needed := scope_of_path(path, is_open=self.gate.is_open):
             await self.gate.enter(*needed, dict(scope["headers"]), scope.get("client"))
+
+    async def _let_in_to_predict(self, scope: Scope) -> None:
+        await self.gate.enter(PREDICT, None, dict(scope["headers"]), scope.get("client"))
 
     async def _answer_repository(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The model repository extension."""

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
-from ekiben.errors import UnknownModel
+from ekiben.errors import RequestError, UnknownModel
 from ekiben.serving.rest.codec import Codec
 from ekiben.serving.rest.http import Message, Receive, Scope, Send, error_response, fits_header, respond
 from ekiben.serving.rest.platform_codec import PlatformCodec
@@ -25,6 +25,7 @@ from ekiben.serving.snapshot import Snapshot
 from ekiben.settings import Settings
 
 Route = Callable[[Scope, Receive, Send], Awaitable[None]]
+LetIn = Callable[[Scope], Awaitable[object]]
 MakeRoute = Callable[[str, str | None, Codec | None], Route]
 
 SCORING: Final = ("/invocations", "/score")
@@ -60,15 +61,16 @@ class PlatformRoutes:
         """The path of the server's own that a platform's health path means, or None where it is no such path."""
         return self._health.get(path)
 
-    def routes(self, snapshot: Snapshot, make: MakeRoute) -> dict[str, Route]:
+    def routes(self, snapshot: Snapshot, make: MakeRoute, let_in: LetIn) -> dict[str, Route]:
         """The scoring paths.
 
         Args:
             snapshot: The versions loaded now.
             make: Makes the route of a model, a version or None, and a codec or None where that is not loaded.
+            let_in: Lets in a request that names no model; which models there are is told to nobody else.
         """
         if not self._model and len(snapshot.models) != 1:
-            return {path: _Unnamed(path, snapshot.models) for path in self._paths}
+            return {path: _Unnamed(path, snapshot.models, let_in) for path in self._paths}
         model = self._model or snapshot.models[0]
         champion = snapshot.default.get(model)
         default = make(model, None, None if champion is None else PlatformCodec(champion))
@@ -109,13 +111,19 @@ class PlatformRoute:
 class _Unnamed:
     """A scoring path of a server with several models, none of which it means."""
 
-    def __init__(self, path: str, models: Sequence[str]) -> None:
+    def __init__(self, path: str, models: Sequence[str], let_in: LetIn) -> None:
+        self._let_in = let_in
         known = f"this server has {', '.join(models)}" if models else "this server has none"
         self._error = UnknownModel(f"{path} names no model, and {known}; set EKIBEN_PLATFORM_MODEL to the one that it means")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002  there is nothing to read
         """ASGI 3."""
-        await respond(scope, send, error_response(self._error))
+        error: RequestError = self._error
+        try:
+            await self._let_in(scope)
+        except RequestError as e:
+            error = e
+        await respond(scope, send, error_response(error))
 
 
 def _echoing(send: Send, headers: list[tuple[bytes, bytes]]) -> Send:

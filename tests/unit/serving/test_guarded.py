@@ -61,6 +61,15 @@ def test_a_model_that_is_not_served_is_not_told_to_strangers(keyed):
     assert serving.post("/v1/models/nobody:predict", json=BODY, headers=bearer(keys["all"])).status_code == 404
 
 
+def test_which_models_there_are_is_not_told_to_strangers(start, registry, tiny_artifact, plane_artifact):
+    for artifact in (tiny_artifact, plane_artifact):
+        registry.register(artifact.path, tag=f"{artifact.spec.name}:1")
+    closed = start("tiny", "plane", auth="required").post("/invocations", json=BODY)
+    assert closed.status_code == 401
+    assert "tiny" not in closed.text
+    assert "tiny, plane" in start("tiny", "plane").post("/invocations", json=BODY).json()["error"]
+
+
 def test_ground_truth_needs_its_scope(keyed):
     serving, keys = keyed
     assert serving.post(TRUTH, json=REPORT).status_code == 401
