@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import subprocess
@@ -138,7 +139,10 @@ def corrupt(project: Project, tag: str) -> None:
 
 def detached(server: Running) -> list[str]:
     """Files of the control database that a worker holds though they are deleted: it would work on what nobody else sees."""
-    links = [link.readlink() for pid in server.workers() for link in Path(f"/proc/{pid}/fd").iterdir()]
+    links = []
+    for file in (file for pid in server.workers() for file in Path(f"/proc/{pid}/fd").iterdir()):
+        with contextlib.suppress(FileNotFoundError):  # closed since the folder was read
+            links.append(file.readlink())
     return [str(target) for target in links if "control.db" in target.name and str(target).endswith("(deleted)")]
 
 

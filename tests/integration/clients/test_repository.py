@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import time
 
 import pytest
 import tritonclient.grpc as triton
@@ -28,8 +29,14 @@ def open_server(pantry, tmp_path_factory):
         yield running
 
 
-def state_of(index, name: str) -> list[tuple[str, str]]:
-    return [(m.version, m.state) for m in index.models if m.name == name]
+def state_of(client: triton.InferenceServerClient, name: str) -> list[tuple[str, str]]:
+    """A model's versions and states, once none of them is on its way out: an unloaded version answers what it has taken first."""
+    end = time.monotonic() + 15
+    while True:
+        found = [(m.version, m.state) for m in client.get_model_repository_index().models if m.name == name]
+        if "UNLOADING" not in {state for _, state in found} or time.monotonic() > end:
+            return found
+        time.sleep(0.05)
 
 
 def test_grpc(open_server):
@@ -41,13 +48,13 @@ def test_grpc(open_server):
         with pytest.raises(InferenceServerException) as refused:
             client.infer("tiny", inputs)
         assert refused.value.status() == "StatusCode.NOT_FOUND"
-        assert state_of(client.get_model_repository_index(), "tiny") == [("", "UNAVAILABLE")]
+        assert state_of(client, "tiny") == [("", "UNAVAILABLE")]
 
         client.load_model("tiny")
 
         assert client.is_model_ready("tiny")
         assert client.infer("tiny", inputs).get_response().model_version == "1"
-        assert state_of(client.get_model_repository_index(), "tiny") == [("1", "READY")]
+        assert state_of(client, "tiny") == [("1", "READY")]
         client.unload_model("texts", unload_dependents=True)
         client.load_model("texts")
         for ask, status in (
