@@ -206,6 +206,7 @@ def window_of(taken: Taken) -> Window:
     """The numbers of what an arm has gathered."""
     computes = np.repeat([s for s, _ in taken.computes], [n for _, n in taken.computes]) if taken.computes else np.zeros(0)
     differences = np.concatenate([c.differences for c in taken.compared]) if taken.compared else np.zeros(0)
+    outputs = joined_rows(taken.outputs) if taken.outputs else None
     return Window(
         ok=sum(n for _, n in taken.computes),
         errors=taken.errors,
@@ -213,8 +214,8 @@ def window_of(taken: Taken) -> Window:
         fallbacks=taken.fallbacks,
         latency=Histogram.of(taken.latencies),
         compute=Histogram.of(computes),
-        classes=_classes(taken.outputs),
-        scores=Histogram.of(np.concatenate([scores_of(*rows) for rows in taken.outputs])) if taken.outputs else Histogram(),
+        classes={} if outputs is None else _classes(outputs),
+        scores=Histogram() if outputs is None else Histogram.of(scores_of(outputs)),
         compared=len(differences),
         agreed=sum(c.agreed for c in taken.compared),
         differences=Histogram.of(differences),
@@ -223,14 +224,25 @@ def window_of(taken: Taken) -> Window:
     )
 
 
-def scores_of(outputs: Outputs, start: int, stop: int) -> Array:
+def joined_rows(parts: Sequence[Rows]) -> Outputs:
+    """All rows of the parts, one at least, as one; those that lie one behind the other in the same outputs are taken together."""
+    together: list[Rows] = []
+    for outputs, start, stop in parts:
+        if together and together[-1][0] is outputs and together[-1][2] == start:
+            together[-1] = (outputs, together[-1][1], stop)
+        else:
+            together.append((outputs, start, stop))
+    return Outputs.join([outputs if stop - start == outputs.n else outputs.take(start, stop) for outputs, start, stop in together])
+
+
+def scores_of(outputs: Outputs) -> Array:
     """``[n]`` one number a row: the probability of the positive class (of several, of the predicted one), or the prediction."""
     if outputs.class_index is None:
-        return np.asarray(outputs.arrays["prediction"][start:stop], np.float64).reshape(stop - start, -1)[:, 0]
-    probabilities = outputs.arrays["probabilities"][start:stop]
+        return np.asarray(outputs.arrays["prediction"], np.float64).reshape(outputs.n, -1)[:, 0]
+    probabilities = outputs.arrays["probabilities"]
     if outputs.threshold is not None:
         return probabilities[:, 1]
-    return probabilities[np.arange(stop - start), outputs.class_index[start:stop]]
+    return probabilities[np.arange(outputs.n), outputs.class_index]
 
 
 def has_scores(outputs: Outputs) -> bool:
@@ -243,30 +255,28 @@ def has_scores(outputs: Outputs) -> bool:
 
 def exposures_of(taken: Taken, model: str, version: str, arm: str) -> list[Exposure]:
     """What is kept to be joined with what really happened, a row each."""
-    exposures = []
-    for request, (outputs, start, stop), time in taken.exposed:
-        scores: list[float | None] = [None] * (stop - start)
-        predictions: list[str | float | None] = [None] * (stop - start)
-        if outputs.class_index is not None:
-            scores = scores_of(outputs, start, stop).tolist()
-            predictions = [outputs.labels[index] for index in outputs.class_index[start:stop].tolist()]
-        elif has_scores(outputs):
-            predictions = scores_of(outputs, start, stop).tolist()
-        exposures += [
-            Exposure(
-                model=model, request_id=request.request_id, row=row, version=version, arm=arm, key=request.key or request.request_id,
-                time=time, prediction=prediction, score=score,
-            )
-            for row, (prediction, score) in enumerate(zip(predictions, scores, strict=True))
-        ]  # fmt: skip
-    return exposures
+    if not taken.exposed:
+        return []
+    outputs = joined_rows([rows for _, rows, _ in taken.exposed])
+    scores: list[float | None] = [None] * outputs.n
+    predictions: list[str | float | None] = [None] * outputs.n
+    if outputs.class_index is not None:
+        scores = scores_of(outputs).tolist()
+        predictions = [outputs.labels[index] for index in outputs.class_index.tolist()]
+    elif has_scores(outputs):
+        predictions = scores_of(outputs).tolist()
+    rows = ((request, row, time) for request, (_, start, stop), time in taken.exposed for row in range(stop - start))
+    return [
+        Exposure(
+            model=model, request_id=request.request_id, row=row, version=version, arm=arm, key=request.key or request.request_id,
+            time=time, prediction=prediction, score=score,
+        )
+        for (request, row, time), prediction, score in zip(rows, predictions, scores, strict=True)
+    ]  # fmt: skip
 
 
-def _classes(outputs: Sequence[Rows]) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    found = [(rows.labels, rows.class_index[start:stop]) for rows, start, stop in outputs if rows.class_index is not None]
-    if found:
-        labels = found[0][0]
-        counted = np.bincount(np.concatenate([index for _, index in found]), minlength=len(labels)).tolist()
-        counts = {label: count for label, count in zip(labels, counted, strict=True) if count}
-    return counts
+def _classes(outputs: Outputs) -> dict[str, int]:
+    if outputs.class_index is None:
+        return {}
+    counted = np.bincount(outputs.class_index, minlength=len(outputs.labels)).tolist()
+    return {label: count for label, count in zip(outputs.labels, counted, strict=True) if count}

@@ -1,10 +1,11 @@
 """Shadows: a version that gets the champion's rows after they were answered, and whose answers are only compared.
 
-The champion's batches are handed over whole and gathered for a moment, so that many of them cost one run: a thread that runs
-all the time would take the interpreter from the event loop. The last of them is run alone, and timed, since only batches of
-the same size take times that compare. A shadow runs in a thread of its own, holds a bounded number of rows, and is left out
-first when the worker is busy: rows that find the event loop busy, the champion's queue long or the shadow behind are dropped
-and counted. Its errors are counted and go nowhere.
+The champion's batches are handed over whole and gathered for a moment, so that many of them cost one run, and that short
+enough for a request to wait behind it: who gathers for longer runs for longer, and a thread that runs all the time would take
+the interpreter from the event loop. Now and then the last of them is run alone, and timed, since only batches of the same size
+take times that compare. A shadow runs in a thread of its own, holds a bounded number of rows, and is left out first when the
+worker is busy: rows that find the event loop busy, the champion's queue long or the shadow behind are dropped and counted. Its
+errors are counted and go nowhere.
 """
 
 from __future__ import annotations
@@ -16,16 +17,17 @@ import random
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from ekiben.errors import RequestError
+from ekiben.model.outputs import Outputs
 from ekiben.model.predictor import Predictor
 from ekiben.model.signature import Batch
 from ekiben.monitoring.inference_log import VersionLog
-from ekiben.serving.arm_record import ArmRecord, Compared, has_scores, scores_of
+from ekiben.serving.arm_record import ArmRecord, Compared, has_scores, joined_rows, scores_of
 from ekiben.serving.batch_log import logged_rows
 from ekiben.serving.batch_run import Answer, BatchReport, BatchRun, Clock, Pending
 from ekiben.serving.load_meter import LoadMeter
@@ -35,8 +37,10 @@ logger = logging.getLogger("ekiben.shadow")
 
 _MAX_ROWS: Final = 4096
 _MAX_BYTES: Final = 64 * 2**20
-_GATHER_S: Final = 0.25
-"""A run takes the interpreter for most of a millisecond, however few its rows: of four a second less than one request in 100 meets one."""
+_GATHER_S: Final = 0.025
+_PAUSE_S: Final = 0.005
+_TIMED_EVERY_S: Final = 0.25
+"""A run of its own for a batch costs most of a millisecond, however few its rows: four a second are enough to compare times."""
 
 _SHORT_WAIT_S: Final = 0.005
 _ALIKE: Final = 0.01
@@ -45,8 +49,17 @@ _ALIKE: Final = 0.01
 _Pairs = list[tuple[Pending, Answer]]
 """Requests, and what the champion answered."""
 
-_Computed = tuple[BatchReport, bool]
-"""What a run of the shadow gave, and whether its time counts."""
+
+class _Run(NamedTuple):
+    """What is computed at once.
+
+    Attributes:
+        pairs: The requests.
+        is_timed: Whether its time compares with the champion's.
+    """
+
+    pairs: _Pairs
+    is_timed: bool = False
 
 
 class ShadowRunner:
@@ -71,9 +84,11 @@ class ShadowRunner:
         self._max_rows = predictor.spec.batching.max_batch_size
         self._meter = meter
         self._queue: deque[_Pairs] = deque()
+        self._runs: deque[_Run] = deque()
         self._rows = 0
         self._bytes = 0
         self._is_running = False
+        self._next_timed = -math.inf
         self._loop = asyncio.get_running_loop()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"ekiben-shadow-{predictor.spec.name}")
         self._is_closed = False
@@ -108,42 +123,51 @@ class ShadowRunner:
         self._thread.shutdown(wait=False)
 
     def _next(self) -> None:
-        """Has the thread compute what was gathered."""
-        if self._meter.is_high:
-            self._drop_waiting()
-        if not self._queue or self._is_closed:
-            self._is_running = False
-            return
+        """Makes runs of what was gathered; what is timed comes last, when the model is warm."""
         batches = list(self._queue)
         self._queue.clear()
-        self._rows = self._bytes = 0
-        self._loop.run_in_executor(self._thread, self._compute, batches)
+        now = self._loop.time()
+        timed: list[_Run] = []
+        if batches and now >= self._next_timed:
+            self._next_timed = now + _TIMED_EVERY_S
+            timed = [_Run(batches.pop(), is_timed=True)]
+        self._runs.extend([*map(_Run, self._joined(batches)), *timed])
+        self._step()
+
+    def _step(self) -> None:
+        """Has the thread compute the next run, or gathers anew; what came meanwhile waits as long as anything else."""
+        if self._meter.is_high:
+            self._drop_waiting()
+        if self._runs and not self._is_closed:
+            run = self._runs.popleft()
+            self._rows -= sum(pending.n for pending, _ in run.pairs)
+            self._bytes -= sum(_size(pending) for pending, _ in run.pairs)
+            self._loop.run_in_executor(self._thread, self._compute, run)
+            return
+        self._is_running = bool(self._queue) and not self._is_closed
+        if self._is_running:
+            self._loop.call_later(_GATHER_S, self._next)
 
     def _drop_waiting(self) -> None:
         if self._rows:
             self.record.dropped(self._rows)
         self._queue.clear()
+        self._runs.clear()
         self._rows = self._bytes = 0
 
-    def _compute(self, batches: list[_Pairs]) -> None:
+    def _compute(self, run: _Run) -> None:
         """Computes and compares; in the thread."""
-        computed: list[_Computed] = []
-        answered: list[tuple[Answer, Answer]] = []
         try:
-            # What is timed comes last, when the model is warm.
-            for pairs, is_timed in (*((joined, False) for joined in self._joined(batches[:-1])), (batches[-1], True)):
-                report = self._run.compute([pending for pending, _ in pairs])
-                computed.append((report, is_timed))
-                both = zip(pairs, report.results, strict=True)
-                answered += [(theirs, ours) for (_, theirs), ours in both if isinstance(ours, Answer)]
-            compared = compare(answered)
+            report = self._run.compute([pending for pending, _ in run.pairs])
+            both = zip(run.pairs, report.results, strict=True)
+            compared = compare([(theirs, ours) for (_, theirs), ours in both if isinstance(ours, Answer)])
         except Exception:
             logger.exception("a shadow's rows cannot be compared")
-            self._loop.call_soon_threadsafe(self._again)
+            self._loop.call_soon_threadsafe(self._rest)
         else:
-            self._loop.call_soon_threadsafe(self._settle, computed, compared)
+            self._loop.call_soon_threadsafe(self._settle, run, report, compared)
 
-    def _joined(self, batches: list[_Pairs]) -> Iterator[_Pairs]:
+    def _joined(self, batches: Sequence[_Pairs]) -> Iterator[_Pairs]:
         """Batches joined to as few as may be run."""
         joined: _Pairs = []
         rows = 0
@@ -157,62 +181,54 @@ class ShadowRunner:
         if joined:
             yield joined
 
-    def _settle(self, computed: list[_Computed], compared: Compared | None) -> None:
+    def _settle(self, run: _Run, report: BatchReport, compared: Compared | None) -> None:
+        """Records a run."""
         record = self.record
-        for report, is_timed in computed:
-            answers = [(p.call, a) for p, a in zip(report.members, report.results, strict=True) if isinstance(a, Answer)]
-            if answers:
-                rows = [(a.outputs, a.start, a.stop) for _, a in answers]
-                if report.is_whole and report.outputs is not None:
-                    rows = [(report.outputs, 0, report.outputs.n)]
-                record.answered([], [(report.ended - report.started if is_timed else math.nan, len(answers))], rows)
-            if errors := [e for e in report.results if isinstance(e, RequestError)]:
-                record.failed(errors, 0.0)
-            for call, answer in answers:
-                if call is not None and call.is_kept:
-                    record.keep(call, answer)
-            if self._log is not None:
-                for logged in logged_rows(report, [SHADOW] * len(report.members), record.wall(), is_shadow=True):
-                    self._log.append(logged)
+        answers = [(p.call, a) for p, a in zip(report.members, report.results, strict=True) if isinstance(a, Answer)]
+        if answers:
+            rows = [(a.outputs, a.start, a.stop) for _, a in answers]
+            if report.is_whole and report.outputs is not None:
+                rows = [(report.outputs, 0, report.outputs.n)]
+            record.answered([], [(report.ended - report.started if run.is_timed else math.nan, len(answers))], rows)
+        if errors := [e for e in report.results if isinstance(e, RequestError)]:
+            record.failed(errors, 0.0)
+        for call, answer in answers:
+            if call is not None and call.is_kept:
+                record.keep(call, answer)
+        if self._log is not None:
+            for logged in logged_rows(report, [SHADOW] * len(report.members), record.wall(), is_shadow=True):
+                self._log.append(logged)
         if compared is not None:
             record.compared(compared)
-        self._again()
+        self._rest()
 
-    def _again(self) -> None:
-        """Gathers anew; what came meanwhile waits as long as anything else."""
-        self._is_running = bool(self._queue) and not self._is_closed
-        if self._is_running:
-            self._loop.call_later(_GATHER_S, self._next)
+    def _rest(self) -> None:
+        """Leaves the interpreter to others for a moment before the next run."""
+        self._loop.call_later(_PAUSE_S if self._runs else 0, self._step)
 
 
 def compare(pairs: Sequence[tuple[Answer, Answer]]) -> Compared | None:
     """How the second answers compare with the first, row by row; None of no rows."""
     if not pairs:
         return None
-    if pairs[0][0].outputs.class_index is not None:
-        theirs, ours = ([_classes(pair[side]) for pair in pairs] for side in (0, 1))
-        agreed = int((np.concatenate(theirs) == np.concatenate(ours)).sum())
-        return Compared(agreed, np.abs(_scores(pairs, 0) - _scores(pairs, 1)))
-    if all(has_scores(answer.outputs) for answer in pairs[0]):
-        first, second = _scores(pairs, 0), _scores(pairs, 1)
-        return Compared(int(np.isclose(first, second, rtol=_ALIKE, atol=1e-9, equal_nan=True).sum()), np.abs(first - second))
-    differences = np.array([d for theirs, ours in pairs for d in _tensor_differences(theirs, ours)])
+    theirs, ours = (joined_rows([(answer.outputs, answer.start, answer.stop) for answer in side]) for side in zip(*pairs, strict=True))
+    if theirs.class_index is not None:
+        return Compared(int((theirs.class_index == ours.class_index).sum()), _gaps(theirs, ours))
+    if has_scores(theirs) and has_scores(ours):
+        is_alike = np.isclose(scores_of(theirs), scores_of(ours), rtol=_ALIKE, atol=1e-9, equal_nan=True)
+        return Compared(int(is_alike.sum()), _gaps(theirs, ours))
+    differences = np.array(_tensor_differences(theirs, ours))
     return Compared(int((differences <= _ALIKE).sum()), differences)
 
 
-def _classes(answer: Answer) -> npt.NDArray[Any]:
-    assert answer.outputs.class_index is not None
-    return answer.outputs.class_index[answer.start : answer.stop]
+def _gaps(theirs: Outputs, ours: Outputs) -> npt.NDArray[np.float64]:
+    return np.abs(scores_of(theirs).astype(np.float64) - scores_of(ours).astype(np.float64))
 
 
-def _scores(pairs: Sequence[tuple[Answer, Answer]], side: int) -> npt.NDArray[Any]:
-    return np.concatenate([scores_of(p[side].outputs, p[side].start, p[side].stop) for p in pairs]).astype(np.float64)
-
-
-def _tensor_differences(theirs: Answer, ours: Answer) -> list[float]:
+def _tensor_differences(theirs: Outputs, ours: Outputs) -> list[float]:
     """Of each row, the largest difference over all outputs, relative to the champion's largest value; 1 where they do not compare."""
     mine, yours = ours.tensors(), theirs.tensors()
-    return [max(_difference(array[row], mine[name][row]) for name, array in yours.items()) for row in range(theirs.stop - theirs.start)]
+    return [max(_difference(array[row], mine[name][row]) for name, array in yours.items()) for row in range(theirs.n)]
 
 
 def _difference(theirs: Any, ours: Any) -> float:

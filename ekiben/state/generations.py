@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, select, update
+from functools import cache
+
+from sqlalchemy import Connection, Select, select, update
 
 from ekiben.state.database import Database
 from ekiben.state.schema import GENERATIONS
@@ -33,6 +35,11 @@ def read_generations(database: Database, *parts: str) -> tuple[int, ...]:
     Raises:
         StateError: The database cannot be read.
     """
-    rows = database.read(select(GENERATIONS.c.part, GENERATIONS.c.number).where(GENERATIONS.c.part.in_(parts)))
-    numbers = {row.part: int(row.number) for row in rows}
+    numbers = {row.part: int(row.number) for row in database.read(_generations_of(parts))}
     return tuple(numbers.get(part, 0) for part in parts)
+
+
+@cache
+def _generations_of(parts: tuple[str, ...]) -> Select[tuple[str, int]]:
+    """Built once: workers ask many times a second."""
+    return select(GENERATIONS.c.part, GENERATIONS.c.number).where(GENERATIONS.c.part.in_(parts))

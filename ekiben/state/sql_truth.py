@@ -13,7 +13,7 @@ from ekiben.state.database import Database
 from ekiben.state.schema import EXPOSURES, TRUTHS
 from ekiben.state.stored import bounded, encoded, plain
 from ekiben.state.truth import Exposure, Truth, TruthColumns, Truths, Value
-from ekiben.state.upsert import insert_missing, inserting
+from ekiben.state.upsert import insert_many_missing, inserting
 
 _PRUNING_S: Final = 60.0
 _KEY: Final = ("model", "request_id", "row")
@@ -38,7 +38,7 @@ class SqlTruths(Truths):
         """See `Truths`."""
         if exposures:
             with self._database.writing(durable=False) as connection:
-                insert_missing(connection, EXPOSURES, _in_order([_exposed(e) for e in exposures], (*_KEY, "version")))
+                insert_many_missing(connection, EXPOSURES, [_exposed(e) for e in exposures])
 
     def report(self, truths: Sequence[Truth]) -> None:
         """See `Truths`."""
@@ -151,18 +151,10 @@ def _in_order(rows: list[dict[str, Any]], key: tuple[str, ...]) -> list[dict[str
     return sorted(rows, key=lambda row: tuple(row[name] for name in key))
 
 
-def _exposed(e: Exposure) -> dict[str, Any]:
-    return {
-        "model": e.model,
-        "request_id": bounded(e.request_id),
-        "row": e.row,
-        "version": e.version,
-        "arm": e.arm,
-        "key": bounded(e.key),
-        "time": e.time,
-        "prediction": None if e.prediction is None else encoded(e.prediction),
-        "score": e.score,
-    }
+def _exposed(e: Exposure) -> tuple[Any, ...]:
+    """The table's columns."""
+    prediction = None if e.prediction is None else encoded(e.prediction)
+    return (e.model, bounded(e.request_id), e.row, e.version, e.arm, bounded(e.key), e.time, prediction, e.score)
 
 
 def _reported(t: Truth) -> dict[str, Any]:

@@ -230,11 +230,11 @@ def test_anything_that_happened_makes_a_window(happened):
 
 
 def test_the_score_of_a_row():
-    assert scores_of(binary(0.25, 0.75, 0.5), 1, 3).tolist() == [0.75, 0.5]
-    assert scores_of(binary(0.25, threshold=0.1), 0, 1).tolist() == [0.25]
-    assert scores_of(several([0.5, 0.25, 0.25], [0.125, 0.125, 0.75]), 0, 2).tolist() == [0.5, 0.75]
-    assert scores_of(numbers(3.0, 4.0), 0, 2).tolist() == [3.0, 4.0]
-    assert scores_of(Outputs(2, {"prediction": np.array([[1, 9], [2, 9]])}), 1, 2).tolist() == [2.0]
+    assert scores_of(binary(0.25, 0.75, 0.5).take(1, 3)).tolist() == [0.75, 0.5]
+    assert scores_of(binary(0.25, threshold=0.1)).tolist() == [0.25]
+    assert scores_of(several([0.5, 0.25, 0.25], [0.125, 0.125, 0.75])).tolist() == [0.5, 0.75]
+    assert scores_of(numbers(3.0, 4.0)).tolist() == [3.0, 4.0]
+    assert scores_of(Outputs(2, {"prediction": np.array([[1, 9], [2, 9]])})).tolist() == [1.0, 2.0]
 
 
 @pytest.mark.parametrize(

@@ -185,6 +185,7 @@ class Timed(SeenRuntime):
 @pytest.fixture(autouse=True)
 def _gathers_for_a_moment(monkeypatch):
     monkeypatch.setattr("ekiben.serving.shadow._GATHER_S", 0.03)
+    monkeypatch.setattr("ekiben.serving.shadow._TIMED_EVERY_S", 0.0)
 
 
 @pytest.fixture
@@ -387,9 +388,9 @@ def test_rows_of_joined_runs_are_compared_with_their_own(scenario):
         world.offer(8.0, 9.0)
         await world.until_compared(9)
         assert len(world.runtime.runs) == 3
-        (compared,) = world.record._taken.compared
-        assert compared.differences.tolist() == [n * n for n in range(1, 10)]
-        assert compared.agreed == 0
+        compared = world.record._taken.compared
+        assert [d for c in compared for d in c.differences.tolist()] == [n * n for n in range(1, 10)]
+        assert not any(c.agreed for c in compared)
         assert world.window().scores == Histogram.of([n + n * n for n in range(1, 10)])
 
     scenario(play, runtime=Squared(), max_batch_size=6)
@@ -401,7 +402,7 @@ def test_a_request_that_fails_in_a_joined_run_takes_no_other_with_it(scenario):
         world.offer((2.0, 3.0))
         world.offer(4.0)
         await world.until_compared(4)
-        assert world.record._taken.compared[0].differences.tolist() == [1.0, 4.0, 9.0, 16.0]
+        assert [d for c in world.record._taken.compared for d in c.differences.tolist()] == [1.0, 4.0, 9.0, 16.0]
         window = world.window()
         assert (window.ok, window.errors, window.compared) == (3, {"PredictionFailed": 1}, 4)
         assert window.scores == Histogram.of([2.0, 6.0, 12.0, 20.0])
@@ -425,6 +426,22 @@ def test_only_the_last_run_is_timed(scenario):
         assert world.window().compute == Histogram.of([1.0])
 
     scenario(play, runtime=Timed())
+
+
+def test_few_runs_are_timed_and_what_is_not_is_joined(scenario, monkeypatch):
+    monkeypatch.setattr("ekiben.serving.shadow._TIMED_EVERY_S", 60.0)
+
+    async def play(world):
+        world.offer(1.0)
+        await world.until_compared(1)
+        world.offer(2.0)
+        world.offer(3.0)
+        await world.until_compared(3)
+        assert world.runtime.runs == [[1.0], [2.0, 3.0]]
+        window = world.window()
+        assert (window.ok, window.compute.n) == (3, 1)
+
+    scenario(play)
 
 
 # what is left out ────────────────────────────────────────────────────────────────────────────────────────────────────
