@@ -2,7 +2,8 @@
 
     head of the request ─▶ `Gate.enter` (who is it, may they, how often) ─▶ … rows are decoded … ─▶ `Gate.rows` ─▶ … ─▶ `Gate.leave`
 
-A gate through which everybody may costs a look at two headers.
+Both have a twin that asks nobody, and so need not be awaited: what is known here lets most requests in. A gate through which
+everybody may costs a look at two headers.
 """
 
 from __future__ import annotations
@@ -57,6 +58,22 @@ class Gate:
         self._anonymous = Visit(authenticator.anonymous)
         self.is_open = authenticator.anonymous.may(PREDICT)
 
+    def enter_now(
+        self, scope: str, model: str | None, headers: Headers, peer: tuple[str, int] | None, limits: LimitsSpec | None = None
+    ) -> Visit | None:
+        """As `enter`, where that can be said without asking anybody, as nearly always; None where `enter` must be asked.
+
+        Raises:
+            Unauthenticated: As `enter`.
+        """
+        principal = self._authenticator.known(headers)
+        if principal is None or not principal.may(scope, model):
+            return None
+        if limits is None or not self._limiter.concerns(limits):
+            return self._anonymous if principal is self._anonymous.principal else Visit(principal)
+        held = self._limiter.enter_now(model or "", limits, principal, self._address.of(peer, headers))
+        return None if held is None else Visit(principal, held)
+
     async def enter(
         self, scope: str, model: str | None, headers: Headers, peer: tuple[str, int] | None, limits: LimitsSpec | None = None
     ) -> Visit:
@@ -73,16 +90,16 @@ class Gate:
             Unauthenticated, Forbidden: As `Authenticator.authorize`.
             TooManyRequests, NotReady: As `Limiter.enter`.
         """
-        authenticator = self._authenticator
-        principal = authenticator.known(headers)
-        if principal is None:
-            principal = await authenticator.identify(headers)
-        if not principal.may(scope, model):
-            authenticator.authorize(principal, scope, model)
+        principal = await self._authenticator.identify(headers)
+        self._authenticator.authorize(principal, scope, model)
         if limits is None or not self._limiter.concerns(limits):
             return self._anonymous if principal is self._anonymous.principal else Visit(principal)
         address = self._address.of(peer, headers)
         return Visit(principal, await self._limiter.enter(model or "", limits, principal, address))
+
+    def rows_now(self, held: Held, n: int) -> bool:
+        """As `rows`, where that can be said without asking anybody, as nearly always; False where `rows` must be asked."""
+        return self._limiter.rows_now(held, n)
 
     def rows(self, held: Held, n: int) -> Coroutine[Any, Any, None]:
         """Counts the rows of a request that was let in and holds something of the limits; to be awaited.

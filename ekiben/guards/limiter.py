@@ -51,6 +51,11 @@ class Held(msgspec.Struct):
     places: list[Place] = []
     standing: Standing | None = None
 
+    def passed(self, standing: Standing) -> None:
+        """The request has passed other rates, too."""
+        if self.standing is None or _share(standing) < _share(self.standing):
+            self.standing = standing
+
     @property
     def headers(self) -> list[tuple[bytes, bytes]]:
         """The answer's header fields about the rate with the least left, once half of it is used; see `rate_headers`.
@@ -146,6 +151,23 @@ class Limiter:
         """Whether anything is limited for a model with these limits: where not, nothing else here needs to be called."""
         return self._always or limits_anything(limits)
 
+    def enter_now(self, model: str, limits: LimitsSpec, principal: Principal, ip: str) -> Held | None:
+        """As `enter`, where that can be said without asking anybody; None where `enter` must be asked."""
+        asker = self._askers.get((model, id(limits), principal.id, ip))
+        if asker is None:
+            return None
+        counts, places, standing = self._counts, [], None
+        for most, name, _ in asker.concurrent:
+            if (place := counts.hold_now(name, most)) is None:
+                break
+            places.append(place)
+        else:
+            if not asker.requests or (standing := counts.take_now(asker.plan.requests.rates, asker.requests, 1.0)) is not None:
+                return Held(asker, places, standing)
+        for place in places:
+            counts.release(place)
+        return None
+
     async def enter(self, model: str, limits: LimitsSpec, principal: Principal, ip: str) -> Held:
         """Counts one request, and takes a place of those that may be under way.
 
@@ -165,14 +187,26 @@ class Limiter:
         held = Held(asker)
         try:
             for most, name, label in asker.concurrent:
-                held.places.append(self._counts.hold_now(name, most) or await self._place(model, name, most, label))
+                held.places.append(await self._place(model, name, most, label))
             if asker.requests:
-                rates = asker.plan.requests.rates
-                held.standing = self._counts.take_now(rates, asker.requests, 1.0) or await self._taken(held, rates, asker.requests, 1.0)
+                held.standing = await self._taken(held, asker.plan.requests.rates, asker.requests, 1.0)
         except BaseException:
             self.leave(held)
             raise
         return held
+
+    def rows_now(self, held: Held, n: int) -> bool:
+        """As `rows`, where that can be said without asking anybody; False where `rows` must be asked."""
+        asker = held.asker
+        plan = asker.plan
+        if plan.max_rows is not None and n > plan.max_rows:
+            return False
+        if asker.rows and n > 0:
+            standing = self._counts.take_now(plan.rows.rates, asker.rows, n)
+            if standing is None:
+                return False
+            held.passed(standing)
+        return True
 
     async def rows(self, held: Held, n: int) -> None:
         """Counts the rows of a request.
@@ -198,10 +232,7 @@ class Limiter:
                 raise PayloadTooLarge(
                     f"the request has {n} rows; {rate.capacity:g} may come at once ({rate}), so it would never pass: send them in several"
                 )
-        rates, names, before = plan.rows.rates, held.asker.rows, held.standing
-        standing = self._counts.take_now(rates, names, n) or await self._taken(held, rates, names, float(n))
-        if before is None or _share(standing) < _share(before):
-            held.standing = standing
+        held.passed(await self._taken(held, plan.rows.rates, held.asker.rows, float(n)))
 
     def leave(self, held: Held) -> None:
         """Gives the places back; a second time does nothing. Never raises."""

@@ -30,14 +30,14 @@ class _Ahead(msgspec.Struct):
     Attributes:
         units: So many.
         until: Clock until which they are good, seconds.
-        standing: What was told when they were taken, and when.
-        taken_at: As above.
+        standing: What is told of them; one object for all who take of them, which follows what is left.
+        full_at: Clock at which it will be as if nothing had been taken.
     """
 
     units: float
     until: float
     standing: Standing
-    taken_at: float
+    full_at: float
 
 
 class ReservingCounts(Counts):
@@ -66,10 +66,12 @@ class ReservingCounts(Counts):
         standing = await self._counts.take(rates, names, float(int(units)))
         if not standing.allowed:  # so much is not left; what is asked for may be
             return await self._counts.take(rates, names, cost)
-        ahead = self._ahead.pop(key, None)
-        rest = ahead.units if ahead is not None and now < ahead.until else 0.0
-        self._keep(key, _Ahead(rest + int(units) - cost, now + min([rate.window_s for rate in rates]), standing, now))
-        return _told(self._ahead[key], now)
+        former = self._ahead.pop(key, None)
+        rest = former.units if former is not None and now < former.until else 0.0
+        ahead = _Ahead(rest + int(units), now + min([rate.window_s for rate in rates]), standing, now + standing.reset_s)
+        standing.left += ahead.units
+        self._keep(key, ahead)
+        return _taken(ahead, cost, now)
 
     def take_now(self, rates: Sequence[Rate], names: Sequence[bytes], cost: float) -> Standing | None:  # noqa: ARG002  the names say all
         """As `Counts.take_now` says."""
@@ -79,8 +81,7 @@ class ReservingCounts(Counts):
         now = self._clock()
         if now >= ahead.until:
             return None
-        ahead.units -= cost
-        return _told(ahead, now)
+        return _taken(ahead, cost, now)
 
     def hold_now(self, name: bytes, limit: int) -> Place | None:
         """As `Counts.hold_now` says."""
@@ -109,6 +110,9 @@ def _key(names: Sequence[bytes]) -> tuple[bytes, ...]:
     return names if isinstance(names, tuple) else tuple(names)
 
 
-def _told(ahead: _Ahead, now: float) -> Standing:
+def _taken(ahead: _Ahead, cost: float, now: float) -> Standing:
+    ahead.units -= cost
     standing = ahead.standing
-    return Standing(True, standing.rate, standing.left + ahead.units, max(0.0, standing.reset_s + ahead.taken_at - now))  # noqa: FBT003  fields in order
+    standing.left -= cost
+    standing.reset_s = max(0.0, ahead.full_at - now)
+    return standing

@@ -1,8 +1,9 @@
 """The adaptive batcher: one per loaded version per worker.
 
-Work-conserving: when the model is idle, what is queued at the end of this turn of the event loop goes at once; while it
-runs, requests gather; when it ends, the next batch goes. No timer is needed for that. A learned cost model (see
-`cost_model`) decides the rest:
+Work-conserving: when the model is idle, a request that comes alone goes at the end of this turn of the event loop. Several wait
+for one more turn, in which those are decoded that were received in this one: under load that makes batches half as large again.
+While the model runs, requests gather; when it ends, the next batch goes. No timer is needed for that. A learned cost model
+(see `cost_model`) decides the rest:
 
 * a run predicted to be short happens in the event loop, a longer one in the version's own thread, which goes on with the
   next batch by itself: the model does not wait for the event loop to have sent the last answers;
@@ -82,6 +83,7 @@ class Batcher:
         self._running_until = 0.0
         self._listening = Listening()
         self._scheduled = False
+        self._has_waited = False
         self._sweeping = False
         self._closed = False
         self._arrival_gap_s = _LONGEST_GAP_S
@@ -197,6 +199,11 @@ class Batcher:
 
     def _next(self) -> None:
         """Runs the next batch here, or has the thread begin with it."""
+        if not self._has_waited and self._timer is None and len(self._queue) > 1 and self._queue.rows < self._max_rows:
+            self._has_waited = True
+            self._loop.call_soon(self._next)
+            return
+        self._has_waited = False
         self._scheduled = False
         self._timer = None
         with self._lock:

@@ -87,7 +87,8 @@ class Inference:
         try:
             request_id = request_id or id_of(context.headers) or plane.new_id()
             model = request.model_name
-            visit = await self._gate.enter(PREDICT, model, context.headers, context.peer, self._limits(model, request.model_version))
+            asked = (PREDICT, model, context.headers, context.peer, self._limits(model, request.model_version))
+            visit = self._gate.enter_now(*asked) or await self._gate.enter(*asked)
             call = plane.admit(
                 model, request.model_version or None,
                 received=context.received, timeout_ms=context.timeout_ms, headers=context.headers,
@@ -96,7 +97,7 @@ class Inference:
             oip = self._models.get(call.served) or self._oip(call.served)
             try:
                 decoded = decode(oip, request)
-                if visit.held is not None:
+                if visit.held is not None and not self._gate.rows_now(visit.held, rows_of(decoded.payload)):
                     await self._gate.rows(visit.held, rows_of(decoded.payload))
             except RequestError as e:
                 raise plane.failed(call, e) from None

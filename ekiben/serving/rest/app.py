@@ -271,7 +271,8 @@ class InferRoute:
         try:
             request_id = id_of(headers)
             only_post(scope)
-            visit = await app.gate.enter(PREDICT, self._model, headers, scope.get("client"), self._limits)
+            asked = (PREDICT, self._model, headers, scope.get("client"), self._limits)
+            visit = app.gate.enter_now(*asked) or await app.gate.enter(*asked)
             call = plane.admit(
                 self._model, self._version, received=received, timeout_ms=timeout_of(headers),
                 headers=headers, query=scope.get("query_string", b""),
@@ -314,7 +315,7 @@ class InferRoute:
         try:
             limit = self._app.max_body_bytes
             decoded = await decoded_in_turn(codec, await decoded_body(await read_body(receive, headers, limit), headers, limit), headers)
-            if visit.held is not None:
+            if visit.held is not None and not self._app.gate.rows_now(visit.held, rows_of(decoded.payload)):
                 await self._app.gate.rows(visit.held, rows_of(decoded.payload))
         except RequestError as e:
             raise self._plane.failed(call, e) from None

@@ -87,12 +87,11 @@ async def test_names_have_counters_of_their_own_and_the_oldest_go(monkeypatch):
 @in_loop
 async def test_the_answer_says_what_is_left_of_all():
     world = World(1, requests=1_000, every="1000s")
-    first = await world.workers[0].take(world.rates, [b"ann"], 1.0)
-    second = await world.workers[0].take(world.rates, [b"ann"], 2.0)
-    assert (first.left, second.left) == (999, 997)
+    left = [(await world.workers[0].take(world.rates, [b"ann"], cost)).left for cost in (1.0, 2.0)]
+    assert left == [999, 997]
+    reset_s = (await world.workers[0].take(world.rates, [b"ann"], 1.0)).reset_s
     world.clock.now += 5
-    third = await world.workers[0].take(world.rates, [b"ann"], 1.0)
-    assert third.reset_s == pytest.approx(second.reset_s - 5)
+    assert (await world.workers[0].take(world.rates, [b"ann"], 1.0)).reset_s == pytest.approx(reset_s - 5)
 
 
 @in_loop
