@@ -93,3 +93,27 @@ async def test_what_nobody_limits_is_not_counted(tmp_path):
 def test_proxies_that_cannot_be_are_refused_at_the_start(tmp_path):
     with pytest.raises(SettingError, match="EKIBEN_TRUSTED_PROXIES"):
         World(tmp_path, trusted_proxies="everybody")
+
+
+@in_loop
+async def test_what_is_known_here_lets_in_at_once(tmp_path):
+    world = World(tmp_path, auth="required")
+    key = {b"x-api-key": world.key("predict:m").encode()}
+    await world.authenticator.start()
+    with pytest.raises(Unauthenticated):
+        world.gate.enter_now(PREDICT, "m", {b"x-api-key": b"ekb_no"}, PEER)
+    assert world.gate.enter_now(PREDICT, "m", key, PEER).held is None
+    # Who may not is told why by `enter`, and so is who is limited and not known yet.
+    assert world.gate.enter_now(PREDICT, "other", key, PEER) is None
+    assert world.gate.enter_now(PREDICT, "m", {}, PEER) is None
+    limits = LimitsSpec(rates=(RateSpec(requests=1_000_000),), concurrent=100)
+    assert world.gate.enter_now(PREDICT, "m", key, PEER, limits) is None
+    world.gate.leave(await world.gate.enter(PREDICT, "m", key, PEER, limits))
+    visit = world.gate.enter_now(PREDICT, "m", key, PEER, limits)
+    assert visit.principal.id.startswith("key:")
+    assert len(visit.held.places) == 1
+    assert world.gate.rows_now(visit.held, 3)
+    world.gate.leave(visit)
+    assert not visit.held.places
+    await world.authenticator.stop()
+    await world.gate.close()

@@ -4,7 +4,7 @@ from unit.guards.limit_worlds import Clock
 
 from ekiben.errors import NotReady, PayloadTooLarge, TooManyRequests
 from ekiben.guards import limiter as module
-from ekiben.guards.counts import MemoryCounts
+from ekiben.guards.counts import MemoryCounts, Place
 from ekiben.guards.limiter import Limiter, counted_address
 from ekiben.guards.principal import ANONYMOUS_ID, Principal
 from ekiben.guards.rates import Standing
@@ -213,3 +213,68 @@ async def test_plans_of_versions_that_come_and_go_are_not_kept_for_ever(monkeypa
 )
 def test_an_address_of_ipv6_counts_as_its_site(one, other, same):
     assert (counted_address(one) == counted_address(other)) is same
+
+
+# without asking anybody ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Ready(MemoryCounts):
+    """Counters that can say at once what is told to be so."""
+
+    def __init__(self, *, places=9, units=9.0):
+        super().__init__()
+        self.places, self.units = places, units
+
+    def hold_now(self, name, limit):
+        if not self.places:
+            return None
+        self.places -= 1
+        return Place(name)
+
+    def take_now(self, rates, names, cost):
+        if self.units < cost:
+            return None
+        self.units -= cost
+        return Standing(True, rates[0], self.units)
+
+    def release(self, place):
+        self.places += place.is_held
+        place.is_held = False
+
+
+SPEC = limits({"requests": 100}, {"rows": 100}, concurrent=5, max_rows=4)
+
+
+@in_loop
+async def test_who_is_known_comes_in_at_once_as_long_as_the_counters_can_say():
+    counts = Ready(units=2.0)
+    limiter = Limiter(counts)
+    assert limiter.enter_now("m", SPEC, ANN, IP) is None  # not known yet
+    limiter.leave(await limiter.enter("m", SPEC, ANN, IP))
+    places = counts.places
+    first = limiter.enter_now("m", SPEC, ANN, IP)
+    assert (len(first.places), first.standing.left, counts.places) == (1, 1.0, places - 1)
+    assert limiter.enter_now("m", SPEC, BOB, IP) is None
+    assert limiter.enter_now("m", SPEC, ANN, IP) is not None
+    # No unit is left: the place that was taken goes back.
+    before = counts.places
+    assert limiter.enter_now("m", SPEC, ANN, IP) is None
+    assert counts.places == before
+    counts.places, counts.units = 0, 9.0
+    assert limiter.enter_now("m", SPEC, ANN, IP) is None
+    assert counts.units == 9.0
+
+
+@in_loop
+async def test_rows_pass_at_once_as_long_as_the_counters_can_say():
+    counts = Ready()
+    limiter = Limiter(counts)
+    held = await limiter.enter("m", SPEC, ANN, IP)
+    assert limiter.rows_now(held, 4)
+    assert (held.standing.left, counts.units) == (5.0, 5.0)
+    assert limiter.rows_now(held, 0)
+    # More than one request may have: `rows` says so.
+    assert not limiter.rows_now(held, 5)
+    assert counts.units == 5.0
+    counts.units = 1.0
+    assert not limiter.rows_now(held, 2)

@@ -190,6 +190,34 @@ def test_what_is_queued_in_one_turn_of_the_loop_is_one_batch():
     assert report.started <= report.ended
 
 
+@pytest.mark.parametrize(("queued", "batches"), [(1, [[0.0], [9.0]]), (3, [[0.0, 1.0, 2.0, 9.0]])], ids=["one", "several"])
+def test_several_wait_one_turn_for_what_is_being_decoded_and_one_alone_does_not(queued, batches):
+    runtime = SeenRuntime()
+
+    async def scenario():
+        asked = Asked(seen_predictor(runtime), **INLINE)
+        futures = [asked.submit([row(n)]) for n in range(queued)]
+        await asyncio.sleep(0)  # the turn in which what is queued alone has gone
+        futures.append(asked.submit([row(9)]))
+        await finish(futures)
+
+    asyncio.run(scenario())
+    assert runtime.runs == batches
+
+
+def test_as_many_as_a_run_takes_wait_for_nobody():
+    runtime = SeenRuntime()
+
+    async def scenario():
+        asked = Asked(seen_predictor(runtime, max_batch_size=2), **INLINE)
+        futures = [asked.submit([row(n)]) for n in range(2)]
+        await asyncio.sleep(0)
+        assert runtime.runs == [[0.0, 1.0]]
+        await finish(futures)
+
+    asyncio.run(scenario())
+
+
 def test_short_runs_happen_in_the_event_loop_and_long_ones_in_the_versions_thread():
     def threads(cost):
         runtime = SeenRuntime()
